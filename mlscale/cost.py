@@ -32,7 +32,7 @@ MONTH_H: Final = 730.0
 # many whole machines as the peak needs, busy or idle ("dedicated").
 Tenancy = Literal["shared", "dedicated"]
 # New connections per second that a unit of a load balancer takes (aws.amazon.com/elasticloadbalancing/pricing).
-_UNIT_CONNECTIONS_PER_S: Final = 25.0
+UNIT_CONNECTIONS_PER_S: Final = 25.0
 
 
 _AboveZero = Annotated[float, Field(gt=0)]
@@ -205,7 +205,7 @@ def usd_per_month(
         reserved_h = usage.cores * prices.local_core_h if tenancy == "shared" else machines * prices.local_machine_h
         return float(MONTH_H * (reserved_h + power_h))
     answers_gb = max(0.0, usage.answers_gb_h * MONTH_H - aws["transfer_free_gb"])
-    units = max(1.0, usage.connections_per_s / _UNIT_CONNECTIONS_PER_S)
+    units = max(1.0, usage.connections_per_s / UNIT_CONNECTIONS_PER_S)
     common_usd = MONTH_H * (aws["alb_h"] + units * aws["alb_lcu_h"]) + answers_gb * aws["transfer_out_gb"]
     if kind == "tasks":
         reserved_h = usage.cores * aws["fargate_vcpu_h"] + usage.memory_gb * aws["fargate_gb_h"]

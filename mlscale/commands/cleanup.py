@@ -33,8 +33,10 @@ def cleanup_command(older_than: str, *, aws: bool = False, as_json: bool = False
     from mlscale import environments
     from mlscale.host.reap import cleanup
 
-    removed = cleanup(duration_s(older_than), environments.reapers())
-    stacks = _remove_stacks() if aws else []
+    left: list[str] = []
+    later = (lambda error: left.append(f"left for later: {error}")) if aws else None  # the account is looked at next
+    removed = cleanup(duration_s(older_than), environments.reapers(), unreachable=later)
+    stacks = left + (_remove_stacks() if aws else [])
     if as_json:
         return json.dumps([{"kind": entry.kind, **entry.identity} for entry in removed] + [{"aws": s} for s in stacks])
     lines = [f"removed {entry.kind}: {_described(entry.identity)}" for entry in removed] + stacks

@@ -216,7 +216,8 @@ class Environment(Protocol):
     settings: ClassVar[type[Scaling]]
     # Optional: ledger_kinds: frozenset[str], the kinds of ledger entries that only `reap` can remove;
     # start_up_s(scaling) -> float, how long after a load step a new replica may be ready: default loads last longer;
-    # look: Look, without which figures show ``name`` in a spare colour.
+    # look: Look, without which figures show ``name`` in a spare colour;
+    # for_load(schedule, bodies) -> Environment, the same for what is about to be sent, which it may cost or refuse.
 
     def arm(self, arm: str) -> Scaling:
         """The settings of an arm: shipped, matched, static-min, static-max (METHOD §4)."""

@@ -19,7 +19,8 @@ Reaper = Callable[[LedgerEntry], None]
 
 
 class TargetUnreachable(MlscaleError):  # noqa: N818
-    """The resource can't be reached now, for example on a stopped cluster. Its ledger stays for a later cleanup."""
+    """The resource can't be reached or removed now, for example on a stopped cluster. Its ledger stays for a later
+    cleanup."""
 
 
 _FOLDER: Final = re.compile(r"mls-[0-9a-f]{8}")
@@ -62,7 +63,7 @@ def cleanup(
     reapers: Mapping[str, Reaper] | None = None,
     folder: Path | None = None,
     *,
-    strict: bool = True,
+    unreachable: Callable[[MlscaleError], object] | None = None,
 ) -> list[LedgerEntry]:
     """Remove everything named in ledgers whose owner has ended; active runs are not touched.
 
@@ -70,7 +71,8 @@ def cleanup(
         older_than_s: skip ledgers created more recently than this, s.
         reapers: kind -> reaper, for the kinds that aren't the host's.
         folder: of the ledgers (default: `mlscale.host.ledger.ledger_folder()`).
-        strict: also raise for what can't be reached now (`TargetUnreachable`); it stays in its ledger either way.
+        unreachable: called with what can't be reached now (`TargetUnreachable`), in place of raising it; it stays in
+            its ledger either way.
 
     Returns:
         What was removed, newest first within a run.
@@ -80,6 +82,7 @@ def cleanup(
     """
     removed: list[LedgerEntry] = []
     failures: list[MlscaleError] = []
+    skip = unreachable or failures.append
     by_kind = {**dict.fromkeys(_REAPERS, reap), **(reapers or {})}
     for path in ledger_paths(folder):
         try:
@@ -91,9 +94,9 @@ def cleanup(
         except FileNotFoundError:
             continue  # its owner or another cleanup has just removed it
         except OSError as error:
-            failures += [_out_of_reach(path, error)] if strict else []
+            skip(_out_of_reach(path, error))
         except TargetUnreachable as error:
-            failures += [error] if strict else []
+            skip(error)
         except MlscaleError as error:
             failures.append(error)
     if failures:

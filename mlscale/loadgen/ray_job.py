@@ -125,11 +125,13 @@ class RayJob:
     def lines(self) -> Iterator[str]:
         """Raises MlscaleError: the actor is lost."""
         ended = False
-        while not ended:
-            lines, ended = self._answer(self._sender.new_lines)
-            yield from lines
-            time.sleep(0.0 if ended else _POLL_S)
-        self._answer(self._sender.close)
+        try:
+            while not ended:
+                lines, ended = self._answer(self._sender.new_lines)
+                yield from lines
+                time.sleep(0.0 if ended else _POLL_S)
+        finally:
+            self._answer(self._sender.close)
 
     def stop(self) -> None:
         """SIGTERM to the job; it still reports what it sent."""

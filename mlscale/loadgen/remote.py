@@ -26,6 +26,7 @@ from mlscale.loadgen.bodies import BodySet
 from mlscale.loadgen.remote_job import INSTRUCTIONS, STREAM, TABLE, Instructions
 from mlscale.loadgen.spec import MESSAGE, Beat, Done, Failed, Go, Ready, WorkerMessage, WorkerSpec
 from mlscale.runs.info import ClockOffset
+from mlscale.runs.schedule import ClosedLoop, OpenLoop, Trace
 
 
 class RemoteJob(Protocol):
@@ -45,7 +46,8 @@ class RemoteJob(Protocol):
         ...
 
     def lines(self) -> Iterator[str]:
-        """Its output lines as they arrive, until it ends. Raises MlscaleError if the job is lost."""
+        """Its output lines as they arrive, until it ends; they are read no further than needed. Raises MlscaleError if
+        the job is lost."""
         ...
 
     def stop(self) -> None:
@@ -62,6 +64,13 @@ def prefix(opener: str, lead_s: float, **arguments: Any) -> list[str]:
     """
     arguments_json = json.dumps({"opener": opener, "lead_s": lead_s, "arguments": arguments})
     return [sys.executable, "-P", "-m", "mlscale.loadgen.remote", arguments_json]
+
+
+def refuse_local_files(schedule: ClosedLoop | OpenLoop) -> None:
+    """Raise MlscaleError for a recorded trace, whose file is on this machine, where the job doesn't see it."""
+    if isinstance(schedule, OpenLoop) and isinstance(schedule.rate, Trace):
+        what = "a recorded trace can't be sent from elsewhere, since its file is on this machine"
+        raise MlscaleError(what, schedule.rate.file, "use a schedule in JSON, such as a staircase of the trace's rates")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -127,17 +136,29 @@ def _relay_output(job: RemoteJob) -> tuple[Done | Failed | None, dict[str, dict[
         if line.startswith(TABLE):
             name, number, total, digest, text = line.removeprefix(TABLE).split(" ")
             parts[name][int(number)] = (int(total), digest, text)
-            continue
-        try:
-            message = MESSAGE.validate_json(line)
-        except ValidationError:
-            sys.stderr.write(line + "\n")
-            continue
-        if isinstance(message, Beat):
-            _send(message)
-        elif isinstance(message, Done | Failed):
-            last = message
+        else:
+            last = _relay_message(line) or last
+        if isinstance(last, Failed) or (last is not None and _is_whole(parts)):
+            break
     return last, parts
+
+
+def _relay_message(line: str) -> Done | Failed | None:
+    """The message, if it is a worker's last. A beat is passed on; anything else belongs into the log."""
+    try:
+        message = MESSAGE.validate_json(line)
+    except ValidationError:
+        sys.stderr.write(line + "\n")
+        return None
+    if isinstance(message, Beat):
+        _send(message)
+    return message if isinstance(message, Done | Failed) else None
+
+
+def _is_whole(parts: Mapping[str, Mapping[int, tuple[int, str, str]]]) -> bool:
+    """Whether every announced part is there; the table of requests is announced last (`remote_job.tables`)."""
+    announced = {name: next(iter(received.values()))[0] for name, received in parts.items()}
+    return STREAM in parts and all(len(parts[name]) == total for name, total in announced.items())
 
 
 def _files(parts: Mapping[str, Mapping[int, tuple[int, str, str]]]) -> Iterator[tuple[str, bytes]]:

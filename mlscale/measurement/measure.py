@@ -163,6 +163,9 @@ def measure(
     if schedule is None and not fits and isinstance(environment, str) and not isinstance(scaling, Scaling):
         scaling = defaults().sized(environment, scaling or {}, None)
     scalings = settings_of(chosen, app, arm, scaling)
+    if not fits:
+        schedule = schedule or default_load(chosen, scalings)
+        chosen = _for_load(chosen, schedule, body_set)
     _preflight(chosen, app, scalings, Path(out), options)
     if options.trial or fits:
         trial = try_model(app, body_set, bodies, options.progress, options.timeout_s)
@@ -178,11 +181,13 @@ def measure(
         if "timeout_s" not in options.model_fields_set:
             options = options.model_copy(update={"timeout_s": fitted.timeout_s})
         schedule = long_enough(fitted.schedule, chosen, scalings)
+        chosen = _for_load(chosen, schedule, body_set)
+    assert schedule is not None
     request = _Request(
         environment=chosen,
         app=app,
         scalings=scalings,
-        schedule=schedule or default_load(chosen, scalings),
+        schedule=schedule,
         bodies=body_set,
         bodies_folder=Path(bodies),
         out=Path(out),
@@ -194,6 +199,12 @@ def measure(
     return _execute(request)
 
 
+def _for_load(environment: Environment, schedule: ClosedLoop | OpenLoop, bodies: BodySet) -> Environment:
+    """The environment, told what will be sent if it asks for that (`mlscale.environments.base.Environment`)."""
+    told: Callable[[ClosedLoop | OpenLoop, BodySet], Environment] | None = getattr(environment, "for_load", None)
+    return environment if told is None else told(schedule, bodies)
+
+
 def _given(scaling: Mapping[str, Any] | Scaling | None) -> Mapping[str, Any]:
     """What the user says of the replicas' sizes, which a load is then fitted to."""
     return scaling.model_dump() if isinstance(scaling, Scaling) else scaling or {}
@@ -202,7 +213,8 @@ def _given(scaling: Mapping[str, Any] | Scaling | None) -> Mapping[str, Any]:
 def _execute(request: _Request) -> Run:
     progress, at_most_s = request.options.progress, request.options.quiet_at_most_s
     progress("waiting for a quiet host", 0.0)
-    cleanup(reapers=environments.reapers(), strict=False)  # what is on a stopped cluster must not stop a run
+    # What is on a stopped cluster or in an account out of reach must not stop a run.
+    cleanup(reapers=environments.reapers(), unreachable=lambda error: progress(f"left for later: {error}", 0.0))
     host = wait_until_quiet(for_s=min(QUIET_FOR_S, at_most_s), at_most_s=at_most_s)
     if at_most_s > 0 and not host.quiet:
         progress(f"other programs still use {host.busy_fraction:.0%} of the host's CPU; measuring all the same", 0.0)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from kubernetes_shapes import ORIGIN_T, change, pod
 
+from mlscale.environments.base import own_model
 from mlscale.environments.kubernetes.cluster import Cluster
 from mlscale.environments.kubernetes.eks import Eks
 from mlscale.environments.kubernetes.load_job import load_pod
@@ -17,7 +18,9 @@ from mlscale.environments.kubernetes.machines import MachineWatch
 from mlscale.environments.kubernetes.manifests import Packaging
 from mlscale.environments.kubernetes.node_pool import NODE_CLASS, POOL, class_path, node_pool, nodes
 from mlscale.environments.kubernetes.pods import PodWatch
-from mlscale.runs import Event
+from mlscale.loadgen.bodies import BodySet
+from mlscale.runs import Event, OpenLoop
+from mlscale.runs.schedule import Trace
 
 BOOTED = "mlscale/booted"
 AT = "2026-11-25T12:00:00Z"
@@ -220,3 +223,13 @@ def group_node(ready: str) -> dict[str, Any]:
 def test_nodes_are_found_by_their_labels() -> None:
     _, query = nodes({"eks.amazonaws.com/nodegroup": "workers"})
     assert query == {"labelSelector": "eks.amazonaws.com/nodegroup=workers"}
+
+
+def test_a_recorded_trace_is_refused_where_a_pod_sends_the_load(tmp_path: Path) -> None:
+    """Before a cluster is asked for anything: the trace's file is on this machine."""
+    bodies = BodySet(("a",), (b"a",), ("text/plain",), None, {})
+    recorded = OpenLoop(duration_s=60, rate=Trace(file=str(tmp_path / "trace.csv")))
+    sending = Eks().for_load(recorded, bodies)
+    app, scalings = own_model("my:model"), {"app": MachineScaling(image="registry/app:1")}
+    assert any("recorded trace" in problem.what for problem in sending.preflight(app, scalings, "live"))
+    assert not any("recorded trace" in problem.what for problem in sending.preflight(app, scalings, "rehearsal"))

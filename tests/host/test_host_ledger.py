@@ -216,7 +216,9 @@ def test_a_ledger_that_cannot_be_read_is_named_and_stops_nothing_else(tmp_path: 
         cleaned(tmp_path)
     assert list(ledger_paths(tmp_path)) == [foreign]
     leave(tmp_path, "y")
-    assert cleaned(tmp_path, strict=False) == ["y"], "it stops no measure"
+    said: list[MlscaleError] = []
+    assert cleaned(tmp_path, unreachable=said.append) == ["y"], "it stops no measure"
+    assert [error.where for error in said] == [str(foreign)]
 
 
 def test_what_was_left_before_the_clock_was_set_back_is_cleaned(

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
+from copy import copy
 from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, Self
 
 from mlscale.environments.base import App, Problem, Scaling, raise_fatal
 from mlscale.environments.composition import app_problems, callees_first
@@ -38,8 +39,9 @@ from mlscale.environments.kubernetes.settings import KubernetesScaling
 from mlscale.host.ledger import Ledger, LedgerEntry
 from mlscale.host.load_cgroup import open_load_cgroup
 from mlscale.host.state import own_kubeconfig
-from mlscale.loadgen.remote import prefix
-from mlscale.runs import Level, MlscaleError, Mode
+from mlscale.loadgen.bodies import BodySet
+from mlscale.loadgen.remote import prefix, refuse_local_files
+from mlscale.runs import ClosedLoop, Level, MlscaleError, Mode, OpenLoop
 
 _START_S: Final = 240.0
 _METRICS_S: Final = 90.0
@@ -74,6 +76,14 @@ class KubernetesEnvironment:
     settings: ClassVar[type[Scaling]] = KubernetesScaling
     ledger_kinds: ClassVar[frozenset[str]] = frozenset({namespace.KIND})
 
+    _schedule: ClosedLoop | OpenLoop | None = None
+
+    def for_load(self, schedule: ClosedLoop | OpenLoop, bodies: BodySet) -> Self:
+        """The same, once it is known what will be sent: a pod can't send everything."""
+        told = copy(self)
+        told._schedule = schedule
+        return told
+
     def arm(self, arm: str) -> KubernetesScaling:
         return KubernetesScaling.of_arm(arm)
 
@@ -87,6 +97,8 @@ class KubernetesEnvironment:
         """What would prevent a run. Creates nothing, here or on the cluster."""
         problems = [*app_problems(self, app, scalings, mode, here=False), *kubernetes_preflight.name_problems(app)]
         try:
+            if self._schedule is not None and self.loads_inside(mode):
+                refuse_local_files(self._schedule)
             with closing(_connect()) as api:
                 cluster = look(api)
                 problems += kubernetes_preflight.cluster_problems(

@@ -41,8 +41,12 @@ _EXPIRED: Final = frozenset(
         "UnrecognizedClientException",
         "AuthFailure",
         "SignatureDoesNotMatch",
+        "InvalidSignatureException",
+        "RequestTimeTooSkewed",
     }
 )
+# AWS refuses signatures that are more than 5 minutes from its own clock (Signature Version 4); with some tolerance, s.
+_SKEW_S: Final = 240.0
 _DENIED: Final = frozenset({"AccessDenied", "AccessDeniedException", "UnauthorizedOperation"})
 _THROTTLED: Final = frozenset({"Throttling", "ThrottlingException", "RequestLimitExceeded", "TooManyRequestsException"})
 
@@ -51,15 +55,19 @@ class Account:
     """Clients for one region, created on first use.
 
     Args:
-        region: such as "eu-central-1"; None: from the environment or the AWS configuration.
+        region: such as "eu-central-1"; profile: of the AWS configuration. None: as the environment or the AWS
+            configuration says.
     """
 
-    def __init__(self, region: str | None = None) -> None:
+    def __init__(self, region: str | None = None, profile: str | None = None) -> None:
         with explained("AWS configuration"):
-            self._session = boto3.Session(region_name=region)
-        if self._session.region_name is None:
+            self._session = boto3.Session(region_name=region, profile_name=profile)
+            found = self._session.region_name
+        if found is None:
             raise MlscaleError("no region is set", "AWS configuration", "set AWS_REGION, or --scaling region=NAME")
-        self.region: str = self._session.region_name
+        self.region: str = found
+        # "default" is also what boto3 calls keys from the environment.
+        self.profile = None if self._session.profile_name == "default" else str(self._session.profile_name)
         self.skew = Skew()
         self._clients: dict[str, Any] = {}
         self._sent_at = 0.0
@@ -124,6 +132,11 @@ def explained(where: str) -> Iterator[None]:
 def _explained_client_error(error: ClientError, where: str) -> MlscaleError:
     code, message = _code_and_message(error)
     status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+    behind_s = _behind_s(error)
+    if code in _EXPIRED and abs(behind_s) > _SKEW_S:
+        side = "behind" if behind_s > 0 else "ahead of"
+        what = f"AWS refuses this machine's signatures: its clock is {abs(behind_s) / 60:.0f} min {side} AWS's"
+        return MlscaleError(what, where, "set the clock (timedatectl set-ntp true), then try again")
     if code in _EXPIRED:
         return MlscaleError(
             "the AWS credentials are expired or wrong", where, "renew them (aws sso login), then try again"
@@ -143,6 +156,12 @@ def is_gone(error: MlscaleError) -> bool:
         return False
     code, message = _code_and_message(error.__cause__)
     return "NotFound" in code or (code == "ValidationError" and "does not exist" in message)
+
+
+def _behind_s(error: ClientError) -> float:
+    """How far this machine's clock is behind AWS's, s, by the date of its answer."""
+    date = error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date")
+    return parsedate_to_datetime(date).timestamp() - time.time() if date else 0.0
 
 
 def _code_and_message(error: ClientError) -> tuple[str, str]:

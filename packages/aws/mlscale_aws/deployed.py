@@ -14,10 +14,9 @@ from mlscale.loadgen.remote import prefix
 from mlscale.runs import MlscaleError, Observation, RunClock
 from mlscale_aws.account import Account
 from mlscale_aws.load_job import LEAD_S
-from mlscale_aws.observation import ServiceWatch
+from mlscale_aws.observation import SERVICE, TASKS_PER_CALL, ServiceWatch
 from mlscale_aws.settings import EcsScaling
 
-SERVICE: Final = "app"
 _STATE_S: Final = 2.0
 _DECISIONS_S: Final = 10.0
 _METRICS_S: Final = 20.0
@@ -26,8 +25,6 @@ _METRICS_LATE: Final = timedelta(minutes=5)
 # How long after a period's end its values are taken, s: tasks report separately and late, so a mean is incomplete at
 # first, and each period is taken once.
 _METRICS_SETTLED_S: Final = 120.0
-# Most tasks that one describe_tasks call accepts.
-_TASKS_PER_CALL: Final = 100
 
 
 @dataclass(frozen=True)
@@ -96,8 +93,8 @@ class EcsDeployed:
                 "ecs", "list_tasks", "taskArns", cluster=self.stack, serviceName=SERVICE, desiredStatus=status
             )
         ]
-        for first in range(0, len(arns), _TASKS_PER_CALL):
-            described = call("ecs", "describe_tasks", cluster=self.stack, tasks=arns[first : first + _TASKS_PER_CALL])
+        for first in range(0, len(arns), TASKS_PER_CALL):
+            described = call("ecs", "describe_tasks", cluster=self.stack, tasks=arns[first : first + TASKS_PER_CALL])
             yield from watch.tasks(described["tasks"])
         group = self.outputs["TargetGroupArn"]
         health = call("elbv2", "describe_target_health", TargetGroupArn=group)["TargetHealthDescriptions"]

@@ -12,10 +12,13 @@ from mlscale_aws.stack import EXPIRES, OWNER, PREFIX, RUN, delete, owner
 
 
 def cleanup() -> list[str]:
-    """`remove_leftovers` in the account of the current credentials (the entry point of ``mlscale cleanup --aws``)."""
-    ledgers = filter(None, map(read_ledger, ledger_paths()))
-    entries = [entry for ledger in ledgers for entry in ledger.open_entries]
-    return remove_leftovers(Account(), {str(entry.identity["stack"]) for entry in entries if entry.kind == KIND})
+    """`remove_leftovers` in the account of the current credentials (the entry point of ``mlscale cleanup --aws``), in
+    their region and in each that a ledger here names."""
+    ledgers = list(filter(None, map(read_ledger, ledger_paths())))
+    stacks = [(ledger, entry.identity) for ledger in ledgers for entry in ledger.open_entries if entry.kind == KIND]
+    living = {str(identity["stack"]) for ledger, identity in stacks if ledger.owner.alive()}
+    regions = {Account().region, *(str(identity["region"]) for _, identity in stacks)}
+    return [line for region in sorted(regions) for line in remove_leftovers(Account(region), living)]
 
 
 def remove_leftovers(account: Account, living: Collection[str]) -> list[str]:
@@ -24,28 +27,35 @@ def remove_leftovers(account: Account, living: Collection[str]) -> list[str]:
     Args:
         living: stacks that runs on this machine are using.
     Returns:
-        A line for each deleted stack, and for each expired tagged resource whose stack is gone.
+        A line for each deleted stack, for each that nobody's tags claim (of EKS, docs/aws.md), and for each expired
+        tagged resource whose stack is gone.
     Raises:
         MlscaleError: a stack could not be deleted.
     """
     report, kept, me = list[str](), set[str](), owner(account)
     for stack in account.listed("cloudformation", "describe_stacks", "Stacks"):
         name = str(stack["StackName"])
-        tags = {tag["Key"]: tag["Value"] for tag in stack.get("Tags", ())}
-        removable = tags.get(OWNER) == me or (EXPIRES in tags and _has_expired(account, tags[EXPIRES]))
         if not name.startswith(PREFIX):
             continue
+        tags = {tag["Key"]: tag["Value"] for tag in stack.get("Tags", ())}
+        given = {each["ParameterKey"]: each.get("ParameterValue", "") for each in stack.get("Parameters", ())}
+        expires = given.get("ExpiresAt", "")
+        removable = tags.get(OWNER) == me or (expires != "" and _has_expired(account, expires))
         if name in living or not removable:
             kept.add(name)
+            if OWNER not in tags:
+                report.append(f"not removed, since nobody's: {name} in {account.region}, expires {expires or 'never'}")
         else:
-            delete(account, name)
+            delete(account, name, expires or "its expiry")
             report.append(f"removed {KIND}: {name} in {account.region}")
     tagged = account.listed(
         "resourcegroupstaggingapi", "get_resources", "ResourceTagMappingList", TagFilters=[{"Key": RUN}]
     )
     for resource in tagged:
         tags = {tag["Key"]: tag["Value"] for tag in resource.get("Tags", ())}
-        if tags.get(RUN) not in kept and _has_expired(account, tags.get(EXPIRES, "")):
+        # Task definitions stay for ever, INACTIVE and free of charge (ECS's DeregisterTaskDefinition).
+        lasting = ":task-definition/" in resource["ResourceARN"]
+        if not lasting and tags.get(RUN) not in kept and _has_expired(account, tags.get(EXPIRES, "")):
             report.append(f"still tagged, though its stack is gone: {resource['ResourceARN']}")
     return report
 

@@ -10,14 +10,15 @@ from typing import Any, Final
 from mlscale.runs import MlscaleError
 from mlscale.runs.info import ClockOffset
 from mlscale_aws.account import Account, is_gone
+from mlscale_aws.observation import stop_reason
 
 # From requesting the task until it can send, s: Fargate's start (53 to 62 s with an image of 413 MB), the application's
 # image, imports, every body sent twice.
 LEAD_S: Final = 180.0
 _CONTAINER: Final = "load"
 _POLL_S: Final = 2.0
-# How long after a task's end its last log lines may arrive.
-_LOG_LAG_S: Final = 30.0
+# How long after a task's end its last log lines may arrive, s (assumed; the reader stops once it has everything).
+_LOG_LAG_S: Final = 300.0
 
 
 class FargateJob:
@@ -69,7 +70,7 @@ class FargateJob:
         """Raises MlscaleError if the task ended without any output."""
         stream = f"{_CONTAINER}/{_CONTAINER}/{self._task.rpartition('/')[2]}"
         token: dict[str, str] = {}
-        ended_at, any_output = None, False
+        ends_s, any_output = math.inf, False
         while True:
             lines, token, more = self._read(stream, token)
             for line in lines:
@@ -77,14 +78,17 @@ class FargateJob:
                 yield line
             if more:
                 continue
-            if ended_at is None and self._ended():
-                ended_at = time.monotonic()
-            if ended_at is not None and time.monotonic() - ended_at > _LOG_LAG_S:
+            if ends_s == math.inf and (task := self._describe()).get("lastStatus") == "STOPPED":
+                # One that never started has no log.
+                ends_s = time.monotonic() + (_LOG_LAG_S if "startedAt" in task else 0.0)
+            if time.monotonic() >= ends_s:
                 break
             time.sleep(_POLL_S)
         if not any_output:
             raise MlscaleError(
-                f"the load's task wrote nothing: {self._why()}", self._stack, "see the task in the ECS console"
+                f"the load's task wrote nothing: {stop_reason(self._describe())}",
+                self._stack,
+                "see the task in the ECS console",
             )
 
     def stop(self) -> None:
@@ -109,13 +113,6 @@ class FargateJob:
         return lines, next_token, next_token != token
 
     def _describe(self) -> Mapping[str, Any]:
+        """The task; empty until it is visible: RunTask is eventually consistent (its API reference)."""
         answer = self._account.call("ecs", "describe_tasks", cluster=self._stack, tasks=[self._task])
-        return dict(answer["tasks"][0]) if answer["tasks"] else {"lastStatus": "STOPPED"}
-
-    def _ended(self) -> bool:
-        return str(self._describe()["lastStatus"]) == "STOPPED"
-
-    def _why(self) -> str:
-        task = self._describe()
-        reasons = [task.get("stoppedReason"), *(container.get("reason") for container in task.get("containers", ()))]
-        return "; ".join(str(reason) for reason in reasons if reason) or "no reason given"
+        return dict(answer["tasks"][0]) if answer["tasks"] else {}

@@ -13,6 +13,10 @@ from typing import Any, Final
 
 from mlscale.runs import Event, EventKind, ReplicaSample, ResourceSample
 
+# Of ecs.yaml.
+SERVICE: Final = "app"
+# Most tasks that one describe_tasks call accepts.
+TASKS_PER_CALL: Final = 100
 _DESIRED: Final = re.compile(r"desired count to (\d+)")
 # A task's timestamps. Its network interface is attached (``connectivityAt``) once it is placed.
 _TIMESTAMPS: Final[tuple[tuple[str, EventKind], ...]] = (
@@ -125,6 +129,12 @@ def addresses(task: Mapping[str, Any]) -> list[str]:
     """A task's private IPv4 addresses, which name its target."""
     details = [detail for attachment in task.get("attachments", ()) for detail in attachment.get("details", ())]
     return [str(detail["value"]) for detail in details if detail.get("name") == "privateIPv4Address"]
+
+
+def stop_reason(task: Mapping[str, Any]) -> str:
+    """Why a task stopped, and what its containers say of it."""
+    reasons = [task.get("stoppedReason"), *(container.get("reason") for container in task.get("containers", ()))]
+    return "; ".join(str(reason) for reason in reasons if reason) or "no reason given"
 
 
 def _detail(task: Mapping[str, Any], field: str) -> dict[str, Any]:

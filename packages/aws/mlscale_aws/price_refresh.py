@@ -14,7 +14,8 @@ from mlscale.environments.machine_types import catalogue
 from mlscale.errors import MlscaleError
 
 # Name in prices.json -> service code, and the usage type after the region's prefix (us-east-1 has none in some
-# services). As in the filters of infracost (internal/resources/aws) and the responses that its tests show.
+# services). As in the filters of infracost (internal/resources/aws) and the responses that its tests show, and, from
+# metric_month on, in bills and price lists quoted on GitHub.
 _USAGE: Final = {
     "fargate_vcpu_h": ("AmazonECS", "Fargate-vCPU-Hours:perCPU"),
     "fargate_gb_h": ("AmazonECS", "Fargate-GB-Hours"),
@@ -25,8 +26,14 @@ _USAGE: Final = {
     "alb_lcu_h": ("AWSELB", "LCUUsage"),
     "ipv4_h": ("AmazonVPC", "PublicIPv4:InUseAddress"),
     "transfer_out_gb": ("AWSDataTransfer", "DataTransfer-Out-Bytes"),
+    "metric_month": ("AmazonCloudWatch", "CW:MetricMonitorUsage"),
+    "alarm_month": ("AmazonCloudWatch", "CW:AlarmMonitorUsage"),
+    "high_resolution_alarm_month": ("AmazonCloudWatch", "CW:HighResAlarmMonitorUsage"),
+    "logs_gb": ("AmazonCloudWatch", "DataProcessing-Bytes"),
+    "ecr_gb_month": ("AmazonECR", "TimedStorage-ByteHrs"),
+    "disk_gb_month": ("AmazonEC2", "EBS:VolumeUsage.gp3"),
 }
-_FAMILY: Final = {"AWSELB": "Load Balancer-Application"}
+_FAMILY: Final = {"AWSELB": "Load Balancer-Application", "AmazonEC2": "Storage"}
 # The pricing API is offered in a few regions only, and answers for all.
 PRICING_REGION: Final = "us-east-1"
 

@@ -57,6 +57,9 @@ class EcsScaling(Scaling):
         default=60, ge=20, le=720, description="live: minutes after which everything deletes itself"
     )
     budget_usd: float | None = Field(default=None, gt=0, description="live: the most that the run may cost, USD")
+    prices: str | None = Field(
+        default=None, min_length=1, description="live: price list (mlscale prices --out); none: the shipped one"
+    )
     load_cores: float = Field(default=1.0, gt=0, le=16, description="live: CPU of the task that sends the load, vCPU")
     load_memory_mib: int = Field(default=2048, ge=512, le=120_000, description="live: its memory, MiB")
 

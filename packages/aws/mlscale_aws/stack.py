@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import platform
 import re
+import time
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from botocore.exceptions import WaiterError
 from mlscale.environments.base import App
 from mlscale.runs import MlscaleError
 from mlscale_aws.account import CLOUD, Account, explained, is_gone
+from mlscale_aws.observation import SERVICE, TASKS_PER_CALL, stop_reason
 from mlscale_aws.settings import EcsScaling
 
 PREFIX: Final = "mlscale-run-"
@@ -26,7 +28,13 @@ _POLL_S: Final = 5
 _CREATED_S: Final = 900
 _DELETED_S: Final = 1800
 _CHANGE_SET: Final = "create"
-_FAILED: Final = frozenset({"CREATE_FAILED", "DELETE_FAILED"})
+# Statuses of stacks that are not deleted (a run's is never updated).
+_THERE: Final = [
+    "REVIEW_IN_PROGRESS",
+    *(f"{what}_IN_PROGRESS" for what in ("CREATE", "ROLLBACK", "DELETE")),
+    *(f"{what}_FAILED" for what in ("CREATE", "ROLLBACK", "DELETE")),
+    *(f"{what}_COMPLETE" for what in ("CREATE", "ROLLBACK")),
+]
 
 
 @dataclass(frozen=True)
@@ -47,6 +55,7 @@ class Plan:
     parameters: Mapping[str, str]
     tags: Mapping[str, str]
     role: str
+    expires_at: str
 
 
 def read_guard(account: Account) -> Guard:
@@ -92,7 +101,7 @@ def plan(app: App, scaling: EcsScaling, guard: Guard, account: Account) -> Plan:
         "LoadMemory": str(scaling.load_memory_mib),
     }
     tags = {RUN: name, OWNER: owner(account), EXPIRES: expires_at}
-    return Plan(name, (CLOUD / "ecs.yaml").read_text(), parameters, tags, guard.cloudformation_role)
+    return Plan(name, (CLOUD / "ecs.yaml").read_text(), parameters, tags, guard.cloudformation_role, expires_at)
 
 
 def owner(account: Account) -> str:
@@ -120,6 +129,7 @@ def propose(account: Account, plan: Plan) -> list[tuple[str, str]]:
         Parameters=[{"ParameterKey": key, "ParameterValue": value} for key, value in plan.parameters.items()],
         Tags=[{"Key": key, "Value": value} for key, value in plan.tags.items()],
         RoleARN=plan.role,
+        ClientToken=plan.name,  # a request that is repeated, since its answer was lost, is then the same request
     )
     _wait(account, "change_set_create_complete", 120, StackName=plan.name, ChangeSetName=_CHANGE_SET)
     changes = account.listed(
@@ -130,11 +140,11 @@ def propose(account: Account, plan: Plan) -> list[tuple[str, str]]:
 
 
 def summary(plan: Plan, resources: Sequence[tuple[str, str]], cost: str) -> str:
-    """What is about to be created, for how long, and the most that it can cost."""
+    """What is about to be created, for how long, and what it costs."""
     kinds = sorted({kind for _, kind in resources})
     return (
         f"stack {plan.name}: {len(resources)} resources ({', '.join(kinds)})\n"
-        f"it deletes itself from {plan.parameters['ExpiresAt']} on\n{cost}"
+        f"it deletes itself from {plan.expires_at} on\n{cost}"
     )
 
 
@@ -142,29 +152,50 @@ def create(account: Account, name: str) -> dict[str, str]:
     """Execute the change set, and wait until everything exists; returns the stack's outputs.
 
     Raises:
-        MlscaleError: a resource could not be created; the stack must still be deleted.
+        MlscaleError: a resource could not be created, with why the service's tasks stopped, which no longer shows once
+            the stack is deleted; the stack must still be deleted.
     """
     account.call(
-        "cloudformation", "execute_change_set", StackName=name, ChangeSetName=_CHANGE_SET, DisableRollback=True
+        "cloudformation",
+        "execute_change_set",
+        StackName=name,
+        ChangeSetName=_CHANGE_SET,
+        DisableRollback=True,
+        ClientRequestToken=name,
     )
-    _wait(account, "stack_create_complete", _CREATED_S, StackName=name)
+    try:
+        _wait(account, "stack_create_complete", _CREATED_S, StackName=name)
+    except MlscaleError as error:
+        reasons = _why_tasks_stopped(account, name)
+        raise MlscaleError("; a task stopped: ".join([error.what, *reasons]), error.where, error.remedy) from error
     return outputs(account, name)
 
 
-def delete(account: Account, name: str) -> None:
-    """Stop the load's task, which is not part of the stack; delete the stack and wait until it is gone. Idempotent.
+def delete(account: Account, name: str, expires_at: str, at_most_s: int = _DELETED_S) -> None:
+    """Stop the load's task, which is not part of the stack; delete the stack, whatever became of that, and wait until
+    it is gone. Idempotent.
 
+    Args:
+        expires_at: for the message. at_most_s: how long to wait, s.
     Raises:
-        MlscaleError: a resource can't be deleted; the stack's own schedule keeps trying.
+        MlscaleError: the stack remains; what failed first.
     """
+    first: MlscaleError | None = None
     try:
         for arn in account.listed("ecs", "list_tasks", "taskArns", cluster=name, startedBy="mlscale"):
             account.call("ecs", "stop_task", cluster=name, task=arn, reason="mlscale: the run has ended")
     except MlscaleError as error:
-        if not is_gone(error):
-            raise
-    account.call("cloudformation", "delete_stack", StackName=name)
-    _wait(account, "stack_delete_complete", _DELETED_S, StackName=name)
+        first = None if is_gone(error) else error
+    try:
+        account.call("cloudformation", "delete_stack", StackName=name)
+        _wait_deleted(account, name, at_most_s)
+    except MlscaleError as error:
+        cause = first or error
+        raise MlscaleError(
+            f"{cause.what}; stack {name} remains, and deletes itself from {expires_at} on",
+            cause.where,
+            f"mlscale cleanup --aws, or aws cloudformation delete-stack --stack-name {name} --region {account.region}",
+        ) from cause
 
 
 def outputs(account: Account, name: str) -> dict[str, str]:
@@ -180,20 +211,64 @@ def _wait(account: Account, what: str, at_most_s: int, **target: str) -> None:
         try:
             waiter.wait(**target, WaiterConfig={"Delay": _POLL_S, "MaxAttempts": at_most_s // _POLL_S})
         except WaiterError as error:
-            reason = (error.last_response or {}).get("StatusReason")
-            what = _first_failure(account, target["StackName"]) or str(reason or error)
+            answer = error.last_response or {}
+            reason = answer.get("StatusReason")
+            if "Max attempts" in str(error):
+                reason = f"it is not complete after {at_most_s} s"
+            what = _first_failure(account, target["StackName"], "CREATE_FAILED") or str(reason or error)
             raise MlscaleError(what, where, "see its events in the CloudFormation console") from error
 
 
-def _first_failure(account: Account, name: str) -> str:
-    """The resource and reason of the earliest failure; empty if there is none."""
+def _wait_deleted(account: Account, name: str, at_most_s: int) -> None:
+    """Wait for the status DELETE_COMPLETE, which only the stack's id still shows (DescribeStacks). botocore's waiter
+    takes "does not exist" for it, which CloudFormation may also say of a stack that is being deleted.
+
+    Raises:
+        MlscaleError: a resource can't be deleted (the stack's own schedule keeps trying), or it takes longer.
+    """
+    ends_s = time.monotonic() + at_most_s
+    stacks = account.listed("cloudformation", "list_stacks", "StackSummaries", StackStatusFilter=_THERE)
+    for stack_id in [str(row["StackId"]) for row in stacks if row["StackName"] == name]:
+        while (status := _status(account, stack_id)) != "DELETE_COMPLETE":
+            if status == "DELETE_FAILED" or time.monotonic() >= ends_s:
+                what = _first_failure(account, stack_id, "DELETE_FAILED") or f"its status is {status}"
+                raise MlscaleError(what, f"stack {name}", "see its events in the CloudFormation console")
+            time.sleep(_POLL_S)
+
+
+def _status(account: Account, stack_id: str) -> str:
+    try:
+        (stack,) = account.call("cloudformation", "describe_stacks", StackName=stack_id)["Stacks"]
+        return str(stack["StackStatus"])
+    except MlscaleError as error:
+        if is_gone(error):
+            return "unknown"
+        raise
+
+
+def _why_tasks_stopped(account: Account, name: str) -> list[str]:
+    """The distinct reasons; empty if AWS doesn't tell."""
+    try:
+        arns = account.listed(
+            "ecs", "list_tasks", "taskArns", cluster=name, serviceName=SERVICE, desiredStatus="STOPPED"
+        )
+        tasks = (
+            account.call("ecs", "describe_tasks", cluster=name, tasks=arns[:TASKS_PER_CALL])["tasks"] if arns else ()
+        )
+    except MlscaleError:
+        return []
+    return list(dict.fromkeys(stop_reason(task) for task in tasks))
+
+
+def _first_failure(account: Account, name: str, status: str) -> str:
+    """The resource and reason of the earliest event with ``status``; empty if there is none."""
     try:
         events: Sequence[Mapping[str, Any]] = account.listed(
             "cloudformation", "describe_stack_events", "StackEvents", StackName=name
         )
     except MlscaleError:
         return ""
-    failures = [event for event in events if event.get("ResourceStatus") in _FAILED]
+    failures = [event for event in events if event.get("ResourceStatus") == status]
     if not failures:
         return ""
     first = min(failures, key=lambda event: event["Timestamp"])

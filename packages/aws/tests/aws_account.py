@@ -1,30 +1,37 @@
-"""An AWS account in memory, at botocore's call level, in virtual time: no account of AWS's, a model of one.
+"""An AWS account in memory, in virtual time: a mock of AWS, no account of it.
 
-Clients are boto3's own; a call is answered here instead of being sent. What goes in was validated by botocore, what
-comes out is validated here against the same service models, both also by enumerations, ranges and patterns, which
+Clients are boto3's own: a request is built, signed, retried and its answer parsed by botocore; only the bytes are
+answered here instead of being sent (aws_wire.py). What goes in was validated by botocore, what comes out is validated
+here against the same service models, both also by enumerations, ranges and patterns, which
 botocore does not check. Answers come in pages, stacks are made resource by resource in the order of their
 dependencies, deleted in the reverse order, and deletion fails as AWS's does (a cluster with tasks).
 """
 
 from __future__ import annotations
 
+import json
 import re
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import format_datetime
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Final
+from urllib.parse import quote
 
 import boto3
 import pytest
 import yaml
+from aws_wire import answer
+from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 from botocore.exceptions import ClientError
 from botocore.loaders import create_loader
-from botocore.model import ListShape, MapShape, OperationModel, Shape, StructureShape
+from botocore.model import ListShape, MapShape, ServiceModel, Shape, StructureShape
+from botocore.retries import bucket
 from botocore.validate import ParamValidator
 
 ACCOUNT: Final = "111122223333"
@@ -52,6 +59,12 @@ class Time:
 
     def time(self) -> float:
         return self.s
+
+    def condition(self, lock: threading.Lock) -> threading.Condition:
+        """One whose waiting moves the time, by no less than the clock can show."""
+        made = threading.Condition(lock)
+        made.wait = lambda seconds: self.sleep(max(seconds, 0.001))
+        return made
 
 
 class _Template(yaml.SafeLoader):
@@ -120,6 +133,7 @@ class Task:
     started_by: str
     created_at: float
     stopped_at: float | None = None
+    reason: str = "Scaling activity initiated by deployment"
 
 
 @dataclass
@@ -138,23 +152,43 @@ class Stack:
 
 
 class MemoryAccount:
-    """Everything that the account holds, and the calls that came."""
+    """Everything that the account holds, and the calls that came.
+
+    Attributes:
+        fault: called with service, operation and parameters before a request takes effect; raises what AWS or the
+            network does. loses: the same after it took effect, so that only the answer is lost.
+        ahead_s: AWS's clock before this machine's. unseen_s: how long after its start a task isn't described.
+        takes_s: to make or remove a resource. profiles, regions: of the clients so far.
+    """
 
     def __init__(self, clock: Time, *, guarded: bool = True) -> None:
         self.clock = clock
         self.stacks: dict[str, Stack] = {}
         self.tasks: dict[str, Task] = {}
-        self.logs: dict[str, list[str]] = {}
+        self.logs: dict[str, list[tuple[float, str]]] = {}  # when a line arrives, and the line
+        config = "sha256:" + 64 * "c"
+        self.images: dict[str, dict[str, Any]] = {"1": {"config": {"digest": config}}}  # manifests by tag or digest
+        self.blobs: dict[str, dict[str, Any]] = {
+            config: {"os": "linux", "architecture": "amd64", "config": {"Labels": {"mlscale.bodies": 64 * "d"}}}
+        }
+        self.schema: dict[str, Any] = {"properties": {"Monitoring": {}}}
         self.desired = 1
         self.activities: list[dict[str, Any]] = []
         self.calls: list[tuple[str, str]] = []
         self.fault: Callable[[str, str, Mapping[str, Any]], None] = lambda service, operation, parameters: None
+        self.loses: Callable[[str, str, Mapping[str, Any]], None] = lambda service, operation, parameters: None
+        self.ahead_s = self.unseen_s = 0.0
+        self.takes_s = RESOURCE_S
+        self.profiles: set[str] = set()
+        self.regions: set[str] = set()
+        self.gone: set[str] = set()
         self.fails_to_make: str | None = None
         self.orphans: list[tuple[str, dict[str, str]]] = []
         if guarded:
             self.stacks["mlscale-guard"] = Stack("mlscale-guard", {"Resources": {}}, {}, {}, "CREATE_COMPLETE")
         self._parameters: Mapping[str, Any] = {}
         self._numbers = 0
+        self._answers: dict[str, Mapping[str, Any]] = {}
 
     def install(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Answer every client of boto3, and move time where somebody sleeps."""
@@ -163,8 +197,10 @@ class MemoryAccount:
         def client(session: boto3.Session, service: str, **more: Any) -> Any:
             session._session.register_component("data_loader", LOADER)
             made = real(session, service, aws_access_key_id="AKIAEXAMPLE", aws_secret_access_key="example", **more)
-            made.meta.events.register("provide-client-params", self._asked)
-            made.meta.events.register("before-call", self._answer)
+            self.profiles.add(session.profile_name)
+            self.regions.add(made.meta.region_name)
+            made.meta.events.register_last("before-parameter-build", self._asked)
+            made.meta.events.register("before-send", partial(self._answer, made.meta.service_model))
             return made
 
         monkeypatch.setattr(boto3.Session, "client", client)
@@ -173,6 +209,8 @@ class MemoryAccount:
         monkeypatch.setattr(time, "sleep", self.clock.sleep)
         monkeypatch.setattr(time, "time", self.clock.time)
         monkeypatch.setattr(time, "monotonic", self.clock.time)
+        virtual = SimpleNamespace(Lock=threading.Lock, Condition=self.clock.condition)
+        monkeypatch.setattr(bucket, "threading", virtual)  # botocore's own throttle
 
     @property
     def empty(self) -> bool:
@@ -184,31 +222,44 @@ class MemoryAccount:
     def _asked(self, params: Mapping[str, Any], **_: Any) -> None:
         self._parameters = dict(params)
 
-    def _answer(self, model: OperationModel, **_: Any) -> tuple[Any, dict[str, Any]]:
-        service, operation = model.service_model.service_name, model.name
-        parameters = self._parameters
+    def _answer(self, api: ServiceModel, request: AWSPreparedRequest, event_name: str, **_: Any) -> AWSResponse:
+        model = api.operation_model(event_name.rpartition(".")[2])
+        service, operation, parameters = api.service_name, model.name, self._parameters
+        assert "Authorization" in request.headers, "every request is signed"
         if model.input_shape is not None:
             check(parameters, model.input_shape)
         self.calls.append((service, operation))
         self.clock.sleep(0.05)
         self._advance()
+        respond = partial(answer, request.url, model)
         try:
             self.fault(service, operation, parameters)
             handler = getattr(self, "_" + re.sub(r"(?<!^)(?=[A-Z])", "_", operation).lower())
-            parsed = dict(handler(parameters))
+            parsed = self._once(parameters, lambda: dict(handler(parameters)))
         except ClientError as error:
-            parsed = dict(error.response)
-            status = int(parsed.get("ResponseMetadata", {}).get("HTTPStatusCode", 400))
-            return SimpleNamespace(status_code=status), {**parsed, "ResponseMetadata": self._metadata(status)}
+            status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 400))
+            return respond(status, error.response, self._date())
         if model.output_shape is not None:
             report = ParamValidator().validate(parsed, model.output_shape)
             assert not report.has_errors(), f"{service} {operation}: {report.generate_report()}"
             check(parsed, model.output_shape)
-        return SimpleNamespace(status_code=200), {**parsed, "ResponseMetadata": self._metadata(200)}
+        self.loses(service, operation, parameters)
+        return respond(200, parsed, self._date())
 
-    def _metadata(self, status: int) -> dict[str, Any]:
-        date = format_datetime(datetime.fromtimestamp(int(self.clock.s), UTC), usegmt=True)
-        return {"HTTPStatusCode": status, "HTTPHeaders": {"date": date}, "RequestId": "0"}
+    def _once(self, parameters: Mapping[str, Any], handle: Callable[[], Mapping[str, Any]]) -> Mapping[str, Any]:
+        """A request with a token takes effect once; repeated, it has the same answer."""
+        tokens = [
+            parameters[name] for name in ("ClientToken", "ClientRequestToken", "clientToken") if name in parameters
+        ]
+        if not tokens:
+            return handle()
+        key = f"{tokens[0]} {sorted(parameters)}"
+        if key not in self._answers:
+            self._answers[key] = handle()
+        return self._answers[key]
+
+    def _date(self) -> str:
+        return format_datetime(datetime.fromtimestamp(int(self.clock.s + self.ahead_s), UTC), usegmt=True)
 
     def _advance(self) -> None:
         """What has happened by now: stacks grow and shrink, expired ones are deleted every 15 minutes."""
@@ -220,9 +271,9 @@ class MemoryAccount:
             while (
                 self.stacks.get(stack.name) is stack
                 and stack.status in ("CREATE_IN_PROGRESS", "DELETE_IN_PROGRESS")
-                and self.clock.s - stack.since_s >= RESOURCE_S
+                and self.clock.s - stack.since_s >= self.takes_s
             ):
-                stack.since_s += RESOURCE_S
+                stack.since_s += self.takes_s
                 self._step(stack)
 
     def _step(self, stack: Stack) -> None:
@@ -231,6 +282,12 @@ class MemoryAccount:
             if not left:
                 stack.status = "CREATE_COMPLETE"
             elif left[0] == self.fails_to_make:
+                if left[0] == "Service":
+                    task = self._task(stack.name, f"{stack.name}-app:1", "")
+                    task.stopped_at, task.reason = (
+                        self.clock.s,
+                        "CannotPullContainerError: no match for platform linux/amd64",
+                    )
                 self._event(stack, left[0], "CREATE_FAILED", "Resource handler returned message: no more of those")
                 stack.status = "CREATE_FAILED"
             else:
@@ -248,7 +305,11 @@ class MemoryAccount:
                 for task in self._running(stack, ""):
                     task.stopped_at = self.clock.s
         else:
-            del self.stacks[stack.name]
+            self._remove(stack)
+
+    def _remove(self, stack: Stack) -> None:
+        del self.stacks[stack.name]
+        self.gone.add(stack.name)
 
     def _wanted(self, stack: Stack, name: str) -> bool:
         scales = stack.parameters["MinTasks"] != stack.parameters["MaxTasks"]
@@ -352,13 +413,32 @@ class MemoryAccount:
         return {"ChangeSetName": "create", "Status": status, "Changes": page if ready else [], **token}
 
     def _execute_change_set(self, given: Mapping[str, Any]) -> Mapping[str, Any]:
-        self._begin(self._stack(given["StackName"]), "CREATE_IN_PROGRESS")
+        stack = self._stack(given["StackName"])
+        if stack.status != "REVIEW_IN_PROGRESS":
+            raise refused("InvalidChangeSetStatus", "ChangeSet cannot be executed in its current status")
+        self._begin(stack, "CREATE_IN_PROGRESS")
         return {}
+
+    def _list_stacks(self, given: Mapping[str, Any]) -> Mapping[str, Any]:
+        told = [self._told(stack) for stack in self.stacks.values()] + [self._told_gone(name) for name in self.gone]
+        names = ("StackName", "StackId", "CreationTime", "StackStatus")
+        found = [{name: each[name] for name in names} for each in told]
+        found = [
+            each for each in found if each["StackStatus"] in given.get("StackStatusFilter", (each["StackStatus"],))
+        ]
+        page, token = self._page(found, given.get("NextToken"))
+        return {"StackSummaries": page, **token}
+
+    def _describe_type(self, given: Mapping[str, Any]) -> Mapping[str, Any]:
+        return {"Schema": json.dumps(self.schema)}
 
     def _describe_stacks(self, given: Mapping[str, Any]) -> Mapping[str, Any]:
         if "StackName" not in given:
             self.calls.append(("cloudformation", "ListStacks"))  # a right that this needs too
-        stacks = [self._stack(given["StackName"])] if "StackName" in given else list(self.stacks.values())
+        name = given.get("StackName", "").removesuffix("/0").rpartition("/")[2]
+        if name in self.gone and name != given["StackName"]:  # a deleted one is known by its id alone
+            return {"Stacks": [self._told_gone(name)]}
+        stacks = [self._stack(name)] if name else list(self.stacks.values())
         page, token = self._page([self._told(stack) for stack in stacks], given.get("NextToken"))
         return {"Stacks": page, **token}
 
@@ -373,18 +453,22 @@ class MemoryAccount:
             "CreationTime": datetime.fromtimestamp(START, UTC),
             "StackStatus": stack.status,
             "Outputs": [{"OutputKey": key, "OutputValue": value} for key, value in outputs.items()],
+            "Parameters": [{"ParameterKey": key, "ParameterValue": value} for key, value in stack.parameters.items()],
             "Tags": [{"Key": key, "Value": value} for key, value in stack.tags.items()],
         }
 
+    def _told_gone(self, name: str) -> dict[str, Any]:
+        return self._told(Stack(name, {"Resources": {}}, {}, {}, "DELETE_COMPLETE"))
+
     def _describe_stack_events(self, given: Mapping[str, Any]) -> Mapping[str, Any]:
-        newest_first = self._stack(given["StackName"]).events[::-1]
+        newest_first = self._stack(given["StackName"].removesuffix("/0").rpartition("/")[2]).events[::-1]
         page, token = self._page(newest_first, given.get("NextToken"))
         return {"StackEvents": page, **token}
 
     def _delete_stack(self, given: Mapping[str, Any]) -> Mapping[str, Any]:
         stack = self.stacks.get(given["StackName"])
         if stack is not None and stack.status == "REVIEW_IN_PROGRESS":
-            del self.stacks[stack.name]
+            self._remove(stack)
         elif stack is not None and stack.status != "DELETE_IN_PROGRESS":
             self._begin(stack, "DELETE_IN_PROGRESS")
         return {}
@@ -416,7 +500,8 @@ class MemoryAccount:
         return {"taskArns": page, **token}
 
     def _describe_tasks(self, given: Mapping[str, Any]) -> Mapping[str, Any]:
-        found = [self._of_task(self.tasks[arn]) for arn in given["tasks"] if arn in self.tasks]
+        known = [self.tasks[arn] for arn in given["tasks"] if arn in self.tasks]
+        found = [self._of_task(task) for task in known if self.clock.s - task.created_at >= self.unseen_s]
         return {"tasks": found, "failures": []}
 
     def _of_task(self, task: Task) -> dict[str, Any]:
@@ -438,7 +523,7 @@ class MemoryAccount:
         status = "STOPPED" if task.stopped_at is not None else "RUNNING" if "startedAt" in told else "PROVISIONING"
         if task.stopped_at is not None:
             at = datetime.fromtimestamp(task.stopped_at, UTC)
-            told |= {"stoppingAt": at, "stoppedAt": at, "stoppedReason": "Scaling activity initiated by deployment"}
+            told |= {"stoppingAt": at, "stoppedAt": at, "stoppedReason": task.reason}
             told |= {"stopCode": "ServiceSchedulerInitiated" if not task.started_by else "UserInitiated"}
         address = f"10.61.0.{int(number, 16) % 200 + 4}"
         details = [{"name": "privateIPv4Address", "value": address}]
@@ -507,9 +592,20 @@ class MemoryAccount:
         if lines is None:
             raise refused("ResourceNotFoundException", "The specified log stream does not exist.")
         first = int(str(given.get("nextToken", "f/0")).partition("/")[2])
-        found = lines[first : first + PAGE]
+        found = [line for arrives_at, line in lines if arrives_at <= self.clock.s][first : first + PAGE]
         events = [{"timestamp": int(1000 * self.clock.s), "message": line, "ingestionTime": 0} for line in found]
         return {"events": events, "nextForwardToken": f"f/{first + len(found)}", "nextBackwardToken": "b/0"}
+
+    def _batch_get_image(self, given: Mapping[str, Any]) -> Mapping[str, Any]:
+        (wanted,) = given["imageIds"]
+        manifest = self.images.get(next(iter(wanted.values())))
+        if manifest is None:
+            return {"images": [], "failures": [{"imageId": wanted, "failureCode": "ImageNotFound"}]}
+        return {"images": [{"imageManifest": json.dumps(manifest)}], "failures": []}
+
+    def _get_download_url_for_layer(self, given: Mapping[str, Any]) -> Mapping[str, Any]:
+        content = quote(json.dumps(self.blobs[given["layerDigest"]]))
+        return {"downloadUrl": f"data:application/json,{content}", "layerDigest": given["layerDigest"]}
 
     def _get_resources(self, given: Mapping[str, Any]) -> Mapping[str, Any]:
         """Of the tagging API: what stacks hold, and what was orphaned."""

@@ -1,4 +1,5 @@
-"""The templates in cloud/: what cfn-lint finds, and what it does not look at."""
+"""The templates and policies in cloud/: what cfn-lint finds, and rules for what it does not look at. Each rule is tried
+on the files as they are, and all of them on files with an error put in."""
 
 from __future__ import annotations
 
@@ -6,156 +7,356 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pytest
 from aws_account import TEMPLATES, dependencies, in_order, read_template, references
 
+import mlscale.serving
 from mlscale_aws.settings import FARGATE_SIZES
 
-NAMES = sorted(file.name for file in TEMPLATES.glob("*.yaml"))
-RUNS = [name for name in NAMES if name != "guard.yaml"]
+Cloud = Mapping[str, Any]
+TEXTS: Final = {file.name: file.read_text() for file in TEMPLATES.iterdir()}
+NAMES: Final = sorted(name for name in TEXTS if name.endswith(".yaml"))
+RUNS: Final = [name for name in NAMES if name != "guard.yaml"]
+SERVER: Final = Path(mlscale.serving.__file__).with_name("server.py").read_text()
+RULES: Final[list[Callable[[Cloud], None]]] = []
 
 
-def template(name: str) -> dict[str, Any]:
-    return read_template((TEMPLATES / name).read_text())
+def rule(function: Callable[[Cloud], None]) -> Callable[[Cloud], None]:
+    RULES.append(function)
+    return function
+
+
+def parsed(texts: Mapping[str, str]) -> Cloud:
+    return {name: read_template(text) if name.endswith(".yaml") else json.loads(text) for name, text in texts.items()}
+
+
+def lint(file: Path) -> str:
+    """What cfn-lint finds; empty: nothing."""
+    argv = [str(Path(sys.executable).with_name("cfn-lint")), "--format", "json", str(file)]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    return "" if json.loads(done.stdout or "[0]") == [] else done.stdout + done.stderr
 
 
 def of_type(found: Mapping[str, Any], kind: str) -> dict[str, Any]:
     return {name: body["Properties"] for name, body in found["Resources"].items() if body["Type"] == kind}
 
 
+def only(found: Mapping[str, Any], kind: str) -> Any:
+    (body,) = of_type(found, kind).values()
+    return body
+
+
+def actions_of(statement: Mapping[str, Any]) -> list[str]:
+    return [statement["Action"]] if isinstance(statement["Action"], str) else list(statement["Action"])
+
+
+def statements(cloud: Cloud, role: str) -> Iterator[Mapping[str, Any]]:
+    for policy in of_type(cloud["guard.yaml"], "AWS::IAM::Role")[role].get("Policies", ()):
+        yield from policy["PolicyDocument"]["Statement"]
+
+
+def allowed(cloud: Cloud, role: str) -> set[str]:
+    return {action for statement in statements(cloud, role) for action in actions_of(statement)}
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_cfn_lint_finds_nothing(name: str) -> None:
-    argv = [str(Path(sys.executable).with_name("cfn-lint")), "--format", "json", str(TEMPLATES / name)]
-    done = subprocess.run(argv, capture_output=True, text=True, check=False)
-    assert json.loads(done.stdout) == [], done.stdout + done.stderr
+    assert not lint(TEMPLATES / name)
 
 
-@pytest.mark.parametrize("name", RUNS)
-def test_everything_hangs_on_the_expiry_which_is_made_first_and_removed_last(name: str) -> None:
-    found = template(name)
-    needs = dependencies(found)
-    for resource in needs:
-        above, todo = set[str](), [resource]
-        while todo:
-            above |= (new := needs[todo.pop()] - above)
-            todo += new
-        assert resource == "Expiry" or "Expiry" in above, resource
-    assert in_order(found)[0] == "Expiry"
-    expiry = found["Resources"]["Expiry"]["Properties"]
-    assert re.fullmatch(r"rate\((1 minute|\d+ minutes|1 hour|\d+ hours)\)", expiry["ScheduleExpression"])
-    assert "StackName" in expiry["Target"]["Input"]["Sub"]
+@rule
+def everything_hangs_on_the_expiry_which_is_made_first_and_removed_last(cloud: Cloud) -> None:
+    for found in (cloud[name] for name in RUNS):
+        needs = dependencies(found)
+        for resource in needs:
+            above, todo = set[str](), [resource]
+            while todo:
+                above |= (new := needs[todo.pop()] - above)
+                todo += new
+            assert resource == "Expiry" or "Expiry" in above, resource
+        assert in_order(found)[0] == "Expiry"
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_every_name_that_is_used_is_there(name: str) -> None:
-    found = template(name)
-    known = {*found["Resources"], *found.get("Parameters", {}), *found.get("Conditions", {})}
-    used = {each for part in (found["Resources"], found["Outputs"]) for each in references(part)}
-    assert {each for each in used if not each.startswith("AWS::")} <= known
-    assert set(found.get("Parameters", {})) <= used | set(references(found.get("Conditions", {})))
+@rule
+def the_expiry_deletes_the_stack(cloud: Cloud) -> None:
+    """Scheduler's universal target takes the API's parameters, whose case matters; the action begins in lower case."""
+    for found in (cloud[name] for name in RUNS):
+        expiry = only(found, "AWS::Scheduler::Schedule")
+        rate = re.fullmatch(r"rate\((\d+) (minute|hour)(s?)\)", expiry["ScheduleExpression"])
+        assert rate is not None
+        assert (rate[1] == "1") == (rate[3] == "")
+        assert expiry["StartDate"] == {"Ref": "ExpiresAt"}
+        target = expiry["Target"]
+        assert json.loads(target["Input"]["Sub"].replace("${AWS::StackName}", "this")) == {"StackName": "this"}
+        assert target["Arn"]["Sub"].endswith(":aws-sdk:cloudformation:deleteStack")
+        assert target["RoleArn"] == {"Ref": "SchedulerRoleArn"}
+    assert allowed(cloud, "SchedulerRole") == {"cloudformation:DeleteStack"}
 
 
-def test_nothing_comes_in_from_outside() -> None:
-    for groups in of_type(template("ecs.yaml"), "AWS::EC2::SecurityGroup").values():
-        for rule in groups.get("SecurityGroupIngress", ()):
-            assert "CidrIp" not in rule
-            assert rule["SourceSecurityGroupId"]
-    assert {
-        each["Scheme"] for each in of_type(template("ecs.yaml"), "AWS::ElasticLoadBalancingV2::LoadBalancer").values()
-    } == {"internal"}
+@rule
+def every_name_that_is_used_is_there(cloud: Cloud) -> None:
+    for found in (cloud[name] for name in NAMES):
+        known = {*found["Resources"], *found.get("Parameters", {}), *found.get("Conditions", {})}
+        used = {each for part in (found["Resources"], found["Outputs"]) for each in references(part)}
+        assert {each for each in used if not each.startswith("AWS::")} <= known
+        assert set(found.get("Parameters", {})) <= used | set(references(found.get("Conditions", {})))
 
 
-def test_tasks_on_fargate_are_targets_by_their_address() -> None:
+@rule
+def nothing_comes_in_from_outside(cloud: Cloud) -> None:
+    found = cloud["ecs.yaml"]
+    inline = [group.get("SecurityGroupIngress", ()) for group in of_type(found, "AWS::EC2::SecurityGroup").values()]
+    separate = of_type(found, "AWS::EC2::SecurityGroupIngress").values()
+    for each in [*(each for group in inline for each in group), *separate]:
+        assert not {"CidrIp", "CidrIpv6", "SourcePrefixListId"} & set(each)
+        assert each["SourceSecurityGroupId"]
+    assert only(found, "AWS::ElasticLoadBalancingV2::LoadBalancer")["Scheme"] == "internal"
+
+
+@rule
+def tasks_on_fargate_are_targets_by_their_address(cloud: Cloud) -> None:
     """Target type ``instance`` passes cfn-lint, and no task ever becomes healthy."""
-    found = template("ecs.yaml")
-    for target in of_type(found, "AWS::ElasticLoadBalancingV2::TargetGroup").values():
-        assert target["TargetType"] == "ip"
-        assert target["HealthCheckTimeoutSeconds"] < target["HealthCheckIntervalSeconds"]
-    for service in of_type(found, "AWS::ECS::Service").values():
-        assert ("LaunchType" in service) != ("CapacityProviderStrategy" in service), "one of them"
+    target = only(cloud["ecs.yaml"], "AWS::ElasticLoadBalancingV2::TargetGroup")
+    assert target["TargetType"] == "ip"
+    assert 'add_get("' + target["HealthCheckPath"] + '"' in SERVER
+    assert target["HealthCheckTimeoutSeconds"] < target["HealthCheckIntervalSeconds"]
+    service = only(cloud["ecs.yaml"], "AWS::ECS::Service")
+    assert ("LaunchType" in service) != ("CapacityProviderStrategy" in service), "one of them"
 
 
-def test_the_service_names_containers_and_ports_that_its_task_has() -> None:
-    found = template("ecs.yaml")
-    tasks = of_type(found, "AWS::ECS::TaskDefinition")
-    for service in of_type(found, "AWS::ECS::Service").values():
-        containers = {each["Name"]: each for each in tasks[service["TaskDefinition"]["Ref"]]["ContainerDefinitions"]}
-        for balancer in service["LoadBalancers"]:
-            ports = [each["ContainerPort"] for each in containers[balancer["ContainerName"]]["PortMappings"]]
-            assert balancer["ContainerPort"] in ports
+@rule
+def tasks_reach_their_registry(cloud: Cloud) -> None:
+    """There is no NAT: without an address of its own a task can't pull its image."""
+    found = cloud["ecs.yaml"]
+    network = only(found, "AWS::ECS::Service")["NetworkConfiguration"]["AwsvpcConfiguration"]
+    assert network["AssignPublicIp"] == "ENABLED"
+    assert only(found, "AWS::EC2::Route")["GatewayId"] == {"Ref": "InternetGateway"}
+    assert "Attachment" in dependencies(found)["Outwards"]
 
 
-def test_the_service_waits_for_its_listener_and_for_the_way_out() -> None:
+@rule
+def the_service_names_containers_and_ports_that_its_task_has(cloud: Cloud) -> None:
+    found = cloud["ecs.yaml"]
+    service, target = only(found, "AWS::ECS::Service"), only(found, "AWS::ElasticLoadBalancingV2::TargetGroup")
+    task = of_type(found, "AWS::ECS::TaskDefinition")[service["TaskDefinition"]["Ref"]]
+    containers = {each["Name"]: each for each in task["ContainerDefinitions"]}
+    for balancer in service["LoadBalancers"]:
+        container = containers[balancer["ContainerName"]]
+        assert balancer["ContainerPort"] in [each["ContainerPort"] for each in container["PortMappings"]]
+        assert container["Command"][container["Command"].index("--port") + 1] == str(target["Port"])
+    (ingress,) = of_type(found, "AWS::EC2::SecurityGroup")["TaskGroup"]["SecurityGroupIngress"]
+    assert ingress["FromPort"] == ingress["ToPort"] == target["Port"]
+
+
+@rule
+def the_service_waits_for_its_listener_and_for_the_way_out(cloud: Cloud) -> None:
     """Without a listener the service is refused; without a route no image is pulled."""
-    needed = dependencies(template("ecs.yaml"))["Service"]
-    assert {"Listener", "Outwards", "RoutesOfA", "RoutesOfB"} <= needed
+    assert {"Listener", "Outwards", "RoutesOfA", "RoutesOfB"} <= dependencies(cloud["ecs.yaml"])["Service"]
 
 
-def test_default_sizes_are_sold_and_logs_do_not_stay() -> None:
-    found = template("ecs.yaml")
-    parameters = found["Parameters"]
+@rule
+def the_service_is_scaled_by_its_name(cloud: Cloud) -> None:
+    found = cloud["ecs.yaml"]
+    kinds = ("AWS::ApplicationAutoScaling::ScalableTarget", "AWS::ApplicationAutoScaling::ScalingPolicy")
+    for scaled in (only(found, kind) for kind in kinds):
+        assert scaled["ServiceNamespace"] == "ecs"
+        assert scaled["ScalableDimension"] == "ecs:service:DesiredCount"
+        assert scaled["ResourceId"] == {"Sub": "service/${Cluster}/${Service.Name}"}
+    assert "Scalable" in dependencies(found)["Tracking"], "the policy of a target that is registered"
+
+
+@rule
+def what_fails_is_seen_and_what_is_logged_arrives(cloud: Cloud) -> None:
+    found = cloud["ecs.yaml"]
+    breaker = only(found, "AWS::ECS::Service")["DeploymentConfiguration"]["DeploymentCircuitBreaker"]
+    assert breaker == {"Enable": True, "Rollback": False}
+    (load,) = of_type(found, "AWS::ECS::TaskDefinition")["Load"]["ContainerDefinitions"]
+    assert load["LogConfiguration"]["Options"]["mode"] == "blocking", "by default it drops lines (ECS's API reference)"
+
+
+@rule
+def default_sizes_are_sold_and_logs_do_not_stay(cloud: Cloud) -> None:
+    parameters = cloud["ecs.yaml"]["Parameters"]
     assert parameters["LoadMemory"]["Default"] in FARGATE_SIZES[parameters["LoadCpu"]["Default"] / 1024]
-    assert all(group["RetentionInDays"] == 1 for group in of_type(found, "AWS::Logs::LogGroup").values())
+    assert only(cloud["ecs.yaml"], "AWS::Logs::LogGroup")["RetentionInDays"] == 1
 
 
-def statements(found: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    for name, role in of_type(found, "AWS::IAM::Role").items():
-        for policy in role.get("Policies", ()):
-            for statement in policy["PolicyDocument"]["Statement"]:
-                yield name, statement
-
-
-def test_the_guard_s_roles_name_every_action_and_narrow_what_changes_things() -> None:
-    for name, statement in statements(template("guard.yaml")):
-        actions = [statement["Action"]] if isinstance(statement["Action"], str) else statement["Action"]
-        assert not [action for action in actions if "*" in action], name
-        if statement["Resource"] == "*" and not all(":Describe" in action or ":Get" in action for action in actions):
-            assert statement["Condition"], f"{name}: {actions}"
+@rule
+def the_guard_s_roles_name_every_action_and_narrow_what_changes_things(cloud: Cloud) -> None:
+    for name in of_type(cloud["guard.yaml"], "AWS::IAM::Role"):
+        for statement in statements(cloud, name):
+            actions = actions_of(statement)
+            assert not [action for action in actions if "*" in action], name
+            reads = all(":Describe" in action or ":Get" in action for action in actions)
+            if statement["Resource"] == "*" and not reads:
+                assert statement["Condition"], f"{name}: {actions}"
+            if "ecr:BatchGetImage" in actions:
+                assert statement["Resource"]["Sub"].endswith(":${AWS::AccountId}:repository/mlscale-*")
 
 
 # Of services that no template uses, of kinds of VPC gateways aside; the cluster's own role makes EKS's profile.
-UNUSED = {"cognito-idp:DescribeUserPoolClient", "iam:GetInstanceProfile", "kms:DescribeKey"}
+UNUSED: Final = {"cognito-idp:DescribeUserPoolClient", "iam:GetInstanceProfile", "kms:DescribeKey"}
 UNUSED |= {"lambda:GetProvisionedConcurrencyConfig"}
+# ELB checks these for whoever calls it, and no schema names them (Elastic Load Balancing user guide, "API permissions":
+# CreateLoadBalancer, CreateTargetGroup; the last: kubernetes-sigs/aws-load-balancer-controller#3917).
+ELB_CHECKS: Final = {
+    "ec2:DescribeAccountAttributes",
+    "ec2:DescribeAddresses",
+    "ec2:DescribeInternetGateways",
+    "ec2:DescribeSecurityGroups",
+    "ec2:DescribeSubnets",
+    "ec2:DescribeVpcs",
+    "iam:CreateServiceLinkedRole",
+    "ec2:GetSecurityGroupsForVpc",
+}
 
 
-def test_cloudformation_s_role_may_read_whatever_the_kinds_of_resources_read() -> None:
-    """As their schemas, which cfn-lint brings along, declare it."""
-    schemas = Path(str(files("cfnlint.data.schemas"))) / "resources"
-    kinds = {body["Type"] for name in RUNS for body in template(name)["Resources"].values()}
+@cache
+def declared(kinds: frozenset[str]) -> frozenset[str]:
+    """The actions that making, reading and deleting such resources needs, as declared by their schemas, which cfn-lint
+    brings along."""
     needed = set()
-    for schema in (json.loads(file.read_text()) for file in schemas.glob("*.json")):
+    for file in (Path(str(files("cfnlint.data.schemas"))) / "resources").glob("*.json"):
+        schema = json.loads(file.read_text())
         if schema["typeName"] in kinds:
             handlers = [schema["handlers"].get(name, {}) for name in ("create", "read", "delete")]
             needed |= {action for handler in handlers for action in handler.get("permissions", ())}
+    return frozenset(needed)
+
+
+@rule
+def cloudformation_s_role_may_do_what_the_kinds_of_resources_need(cloud: Cloud) -> None:
+    needed = declared(frozenset(body["Type"] for name in RUNS for body in cloud[name]["Resources"].values()))
     reads = {action for action in needed if re.search(":(Describe|Get|List)", action)}
-    allowed = {
-        action
-        for name, statement in statements(template("guard.yaml"))
-        for action in ([statement["Action"]] if isinstance(statement["Action"], str) else statement["Action"])
-        if name == "CloudFormationRole"
-    }
+    may = allowed(cloud, "CloudFormationRole")
     assert len(reads) > 40
-    assert reads - allowed == UNUSED
-    addons = {action for action in needed if re.search("eks:(Create|Delete)Addon", action)}
-    assert addons <= allowed
+    assert reads - may == UNUSED
+    assert {action for action in needed if re.search("eks:(Create|Delete)Addon", action)} <= may
+    assert may >= ELB_CHECKS
 
 
-def test_a_cluster_is_in_standard_support_and_measures_cpu() -> None:
-    found = template("eks.yaml")
-    (cluster,) = of_type(found, "AWS::EKS::Cluster").values()
-    assert cluster["UpgradePolicy"] == {"SupportType": "STANDARD"}
+@rule
+def a_cluster_is_in_standard_support_and_measures_cpu(cloud: Cloud) -> None:
+    found = cloud["eks.yaml"]
+    assert only(found, "AWS::EKS::Cluster")["UpgradePolicy"] == {"SupportType": "STANDARD"}
     assert float(found["Parameters"]["KubernetesVersion"]["Default"]) > 1.34, "whose standard support has ended"
-    assert [addon["AddonName"] for addon in of_type(found, "AWS::EKS::Addon").values()] == ["metrics-server"]
+    assert only(found, "AWS::EKS::Addon")["AddonName"] == "metrics-server"
 
 
-def test_only_services_take_the_guard_s_roles() -> None:
-    for role in of_type(template("guard.yaml"), "AWS::IAM::Role").values():
-        (statement,) = role["AssumeRolePolicyDocument"]["Statement"]
-        assert set(statement["Principal"]) == {"Service"}
-        if statement["Principal"]["Service"] != "ec2.amazonaws.com":  # which sends no account along
-            assert statement["Condition"]["StringEquals"]["aws:SourceAccount"] == {"Ref": "AWS::AccountId"}
+# Who takes a role, and whether it says for which account: EC2 does not, of CloudFormation nothing is documented.
+TAKEN_BY: Final = {
+    "CloudFormationRole": ("cloudformation.amazonaws.com", "StringEqualsIfExists"),
+    "SchedulerRole": ("scheduler.amazonaws.com", "StringEquals"),
+    "ExecutionRole": ("ecs-tasks.amazonaws.com", "StringEquals"),
+    "EksClusterRole": ("eks.amazonaws.com", "StringEquals"),
+    "EksNodeRole": ("ec2.amazonaws.com", None),
+}
+
+
+@rule
+def only_its_service_takes_each_of_the_guard_s_roles(cloud: Cloud) -> None:
+    roles = of_type(cloud["guard.yaml"], "AWS::IAM::Role")
+    assert set(roles) == set(TAKEN_BY)
+    for name, (service, condition) in TAKEN_BY.items():
+        (statement,) = roles[name]["AssumeRolePolicyDocument"]["Statement"]
+        assert statement["Principal"] == {"Service": service}
+        account = {"aws:SourceAccount": {"Ref": "AWS::AccountId"}}
+        assert statement.get("Condition") == ({condition: account} if condition else None)
+
+
+@rule
+def every_role_that_a_stack_names_may_be_passed(cloud: Cloud) -> None:
+    """By CloudFormation's role to the services; by the user, CloudFormation's role, and the one of the load's task."""
+    named = {"ExecutionRole", "SchedulerRole", "EksClusterRole", "EksNodeRole"}
+    passing = [each for each in statements(cloud, "CloudFormationRole") if "iam:PassRole" in actions_of(each)]
+    assert {each["GetAtt"] for statement in passing for each in statement["Resource"]} == {f"{n}.Arn" for n in named}
+    (by_user,) = [each for each in cloud["user-policy.json"]["Statement"] if "iam:PassRole" in actions_of(each)]
+    roles = of_type(cloud["guard.yaml"], "AWS::IAM::Role")
+    prefixes = [
+        roles[name]["RoleName"]["Sub"].removesuffix("${AWS::Region}")
+        for name in ("CloudFormationRole", "ExecutionRole")
+    ]
+    assert by_user["Resource"] == [f"arn:aws:iam::*:role/{prefix}*" for prefix in prefixes]
+    services = [TAKEN_BY[name][0] for name in ("CloudFormationRole", "ExecutionRole")]
+    assert by_user["Condition"] == {"StringEquals": {"iam:PassedToService": services}}
+
+
+@rule
+def users_change_stacks_of_runs_alone(cloud: Cloud) -> None:
+    """Not the guard, by whose roles they could do anything; nor what they import into a stack."""
+    allows = [each for each in cloud["user-policy.json"]["Statement"] if each["Effect"] == "Allow"]
+    for statement in allows:
+        changes = [each for each in actions_of(statement) if re.match("cloudformation:(?!Describe|List)", each)]
+        assert not changes or statement["Resource"] == "arn:aws:cloudformation:*:*:stack/mlscale-run-*/*"
+    (denial,) = [each for each in cloud["user-policy.json"]["Statement"] if each["Effect"] == "Deny"]
+    assert (denial["Action"], denial["Resource"]) == ("cloudformation:CreateChangeSet", "*")
+    assert denial["Condition"] == {"ForAnyValue:StringLike": {"cloudformation:ImportResourceTypes": ["*"]}}
+
+
+@pytest.mark.parametrize("holds", RULES, ids=lambda holds: holds.__name__)
+def test_the_files_as_they_are(holds: Callable[[Cloud], None]) -> None:
+    holds(parsed(TEXTS))
+
+
+# Each passes a careless reading, and would break, cost or expose a run.
+SEEDED: Final = [
+    ("ecs.yaml", "ScalableDimension: ecs:service:DesiredCount", "ScalableDimension: ecs:service:desiredCount"),
+    ("ecs.yaml", "service/${Cluster}/${Service.Name}", "service/${Service.Name}/${Cluster}"),
+    ("ecs.yaml", "    DependsOn: Scalable\n", ""),
+    ("ecs.yaml", "    DependsOn: Attachment\n", ""),
+    ("ecs.yaml", "DependsOn: [Listener, Outwards, RoutesOfA, RoutesOfB]", "DependsOn: [Listener]"),
+    ("ecs.yaml", '{"StackName":"${AWS::StackName}"}', '{"stackName":"${AWS::StackName}"}'),
+    ("ecs.yaml", '{"StackName":"${AWS::StackName}"}', '{"StackName":"StackName"}'),
+    ("ecs.yaml", '{"StackName":"${AWS::StackName}"}', '{"StackName":${AWS::StackName}}'),
+    ("ecs.yaml", "cloudformation:deleteStack", "cloudformation:DeleteStack"),
+    ("ecs.yaml", "      StartDate: !Ref ExpiresAt\n", ""),
+    ("ecs.yaml", "rate(15 minutes)", "rate(15 minute)"),
+    ("ecs.yaml", "HealthCheckPath: /readyz", "HealthCheckPath: /ready"),
+    ("ecs.yaml", "TargetType: ip", "TargetType: instance"),
+    ("ecs.yaml", "AssignPublicIp: ENABLED", "AssignPublicIp: DISABLED"),
+    (
+        "ecs.yaml",
+        "          FromPort: 8080\n          ToPort: 8080\n",
+        "          FromPort: 80\n          ToPort: 80\n",
+    ),
+    ("ecs.yaml", "Scheme: internal", "Scheme: internet-facing"),
+    (
+        "ecs.yaml",
+        "  Balancer:\n",
+        "  Open:\n    Type: AWS::EC2::SecurityGroupIngress\n    Properties: {GroupId: !GetAtt TaskGroup.GroupId, "
+        "IpProtocol: tcp, FromPort: 8080, ToPort: 8080, CidrIp: 0.0.0.0/0}\n  Balancer:\n",
+    ),
+    ("ecs.yaml", "              mode: blocking\n", ""),
+    ("ecs.yaml", "      RetentionInDays: 1\n", ""),
+    ("eks.yaml", '{"StackName":"${AWS::StackName}"}', '{"Stackname":"${AWS::StackName}"}'),
+    ("guard.yaml", "Service: scheduler.amazonaws.com", "Service: events.amazonaws.com"),
+    ("guard.yaml", "Action: cloudformation:DeleteStack", "Action: cloudformation:DeleteStacks"),
+    ("guard.yaml", "                  - !GetAtt ExecutionRole.Arn\n", ""),
+    ("guard.yaml", "                  - ec2:GetSecurityGroupsForVpc\n", ""),
+    ("guard.yaml", "StringEqualsIfExists", "StringEquals"),
+    ("guard.yaml", "repository/mlscale-*", "repository/*"),
+    ("user-policy.json", "stack/mlscale-run-*/*", "stack/mlscale-*/*"),
+    ("user-policy.json", '"iam:PassedToService": ["cloudformation.amazonaws.com", ', '"iam:PassedToService": ['),
+]
+
+
+@pytest.mark.parametrize(("name", "right", "wrong"), SEEDED)
+def test_an_error_put_in_is_caught(name: str, right: str, wrong: str, tmp_path: Path) -> None:
+    assert right in TEXTS[name]
+    changed = {**TEXTS, name: TEXTS[name].replace(right, wrong, 1)}
+    (tmp_path / name).write_text(changed[name])
+    assert any(not holds_for(each, parsed(changed)) for each in RULES) or lint(tmp_path / name)
+
+
+def holds_for(holds: Callable[[Cloud], None], cloud: Cloud) -> bool:
+    try:
+        holds(cloud)
+    except (AssertionError, LookupError, ValueError, TypeError):
+        return False
+    return True

@@ -12,58 +12,16 @@ from typing import Any
 
 import pytest
 from aws_account import REGION, TEMPLATES, Killed, MemoryAccount, Stack, Time, refused
+from ecs_runs import APP, SCALING, Kill, Stop, deployed, killed_run, reaped
 from parliament import analyze_policy_string
 
-from mlscale.environments import App, Component
 from mlscale.host.ledger import Ledger
 from mlscale.runs import Event, MlscaleError, Observation, ReplicaSample, ResourceSample, RunClock
 from mlscale.runs.clock import Skew
 from mlscale_aws.account import Account
 from mlscale_aws.environment import KIND, Ecs
 from mlscale_aws.leftovers import remove_leftovers
-from mlscale_aws.settings import EcsScaling
 from mlscale_aws.stack import EXPIRES, OWNER, RUN
-
-APP = App("code-reader", "1", (Component("app", "codereader.decoder:make_decoder"),), "app", image="registry/app:1")
-SCALING = EcsScaling(max_replicas=3, budget_usd=1.0, metric_period_s=20, lifetime_min=60)
-
-
-@pytest.fixture
-def clock() -> Time:
-    return Time()
-
-
-@pytest.fixture
-def account(clock: Time, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> MemoryAccount:
-    made = MemoryAccount(clock)
-    made.install(monkeypatch)
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    return made
-
-
-@pytest.fixture
-def ledger(account: MemoryAccount) -> Ledger:
-    return Ledger.create("run")
-
-
-class Stop(threading.Event):
-    """Ends observation after some virtual seconds; waiting for it moves the time."""
-
-    def __init__(self, clock: Time, after_s: float) -> None:
-        super().__init__()
-        self._clock, self._ends = clock, clock.s + after_s
-
-    def is_set(self) -> bool:
-        return self._clock.s >= self._ends
-
-    def wait(self, timeout: float | None = None) -> bool:
-        self._clock.sleep(max(timeout or 0.0, 0.01))
-        return self.is_set()
-
-
-def deployed(ledger: Ledger, said: list[str] | None = None, scaling: EcsScaling = SCALING) -> Any:
-    say = said.append if said is not None else lambda text: None
-    return Ecs(say).deploy(APP, {"app": scaling}, "live", ledger, ())
 
 
 def test_a_run_s_stack_is_shown_made_and_removed(account: MemoryAccount, ledger: Ledger) -> None:
@@ -184,8 +142,7 @@ def test_killed_at_any_call_one_cleanup_empties_the_account(
             account.fault = lambda service, operation, parameters: None
             for entry in ledger.open_entries:
                 assert entry.kind == KIND
-                Ecs().reap(entry)
-                Ecs().reap(entry)
+                reaped(entry, clock)
             assert account.empty, f"after a kill at call {number}: {killing.at}"
         if done:
             break
@@ -194,19 +151,6 @@ def test_killed_at_any_call_one_cleanup_empties_the_account(
 
 def _a_load(found: Any) -> Mapping[str, Any]:
     return {"cluster": found.stack, "taskDefinition": "load:1", "startedBy": "mlscale"}
-
-
-class Kill:
-    """From the n-th call on there is no process any more."""
-
-    def __init__(self, number: int) -> None:
-        self._left, self.at = number, ""
-
-    def __call__(self, service: str, operation: str, parameters: Mapping[str, Any]) -> None:
-        self._left -= 1
-        if self._left <= 0:
-            self.at = self.at or f"{service} {operation}"
-            raise Killed
 
 
 def test_a_stack_whose_laptop_died_deletes_itself(account: MemoryAccount, ledger: Ledger, clock: Time) -> None:
@@ -259,7 +203,7 @@ def test_errors_of_aws_s_are_one_sentence_and_leave_the_ledger_true(
         observed()
     account.fault = lambda service, operation, parameters: None
     for entry in ledger.open_entries:
-        Ecs().reap(entry)
+        reaped(entry, account.clock)
     assert account.empty
 
 
@@ -288,7 +232,9 @@ def test_the_user_policy_allows_what_is_called_and_nothing_else(
     remove_leftovers(Account(REGION), living=())
     called = {ACTIONS.get(service, service) + ":" + operation for service, operation in account.calls}
     policy = json.loads((TEMPLATES / "user-policy.json").read_text())
-    allowed = {action for statement in policy["Statement"] for action in _listed(statement["Action"])}
+    allowing = [each for each in policy["Statement"] if each["Effect"] == "Allow"]
+    allowed = {action for statement in allowing for action in _listed(statement["Action"])}
+    assert allowed >= USED_ELSEWHERE
     assert called - {"sts:GetCallerIdentity"} == allowed - USED_ELSEWHERE, "everybody may ask who they are"
     everywhere = [
         each["Action"] for each in policy["Statement"] if each["Resource"] == "arn:aws:cloudformation:*:*:stack/*/*"
@@ -296,8 +242,8 @@ def test_the_user_policy_allows_what_is_called_and_nothing_else(
     assert everywhere == ["cloudformation:DescribeStacks"], "as listing them asks for"
 
 
-# Rights that the calls above pass on, and that `aws eks update-kubeconfig` needs.
-USED_ELSEWHERE = {"iam:PassRole", "eks:DescribeCluster"}
+# Rights that the calls above pass on, and that `aws eks update-kubeconfig` and `mlscale prices --refresh` need.
+USED_ELSEWHERE = {"iam:PassRole", "eks:DescribeCluster", "pricing:GetProducts", "ec2:DescribeSpotPriceHistory"}
 # Where a service's prefix in policies is not its name in boto3.
 ACTIONS = {"elbv2": "elasticloadbalancing", "resourcegroupstaggingapi": "tag"}
 
@@ -309,8 +255,7 @@ def _listed(value: Any) -> list[str]:
 def test_no_action_is_a_pattern_and_what_can_be_narrowed_is() -> None:
     """By the actions' own rules: those that know no resources are asked of "*"."""
     policy = json.loads((TEMPLATES / "user-policy.json").read_text())
-    for statement in policy["Statement"]:
-        assert statement["Effect"] == "Allow"
+    for statement in (each for each in policy["Statement"] if each["Effect"] == "Allow"):
         assert not [action for action in _listed(statement["Action"]) if "*" in action]
         if "*" in _listed(statement["Resource"]):
             assert all(
@@ -346,21 +291,17 @@ def test_how_far_clocks_are_apart_is_bounded_by_each_answer() -> None:
 def test_cleanup_finds_one_s_own_stacks_without_a_ledger(account: MemoryAccount, ledger: Ledger, clock: Time) -> None:
     """Not those that a run is using, other people's only once expired; what is tagged and has no stack any more is
     named."""
-    names = []
-    for _ in range(4):
-        try:
-            with deployed(ledger) as found:
-                names.append(found.stack)
-                account.fault = Kill(1)
-                raise Killed
-        except Killed:
-            account.fault = lambda service, operation, parameters: None
+    names = [killed_run(account, ledger) for _ in range(4)]
     account.stacks["mlscale-run-eks"] = Stack("mlscale-run-eks", {"Resources": {}}, {}, {}, "CREATE_COMPLETE")
     for name in (names[1], names[3]):
         account.stacks[name].tags[OWNER] = getpass.getuser()  # also somebody's on another machine
-    account.stacks[names[3]].tags[EXPIRES] = "2026-01-01T00:00:00Z"
+    account.stacks[names[3]].parameters["ExpiresAt"] = "2026-01-01T00:00:00Z"
+    account.stacks[names[3]].made.remove("Expiry")  # else it would be gone already
     account.orphans.append(
         ("arn:aws:ec2:us-east-1:1:vpc/vpc-1", {RUN: "mlscale-run-gone", EXPIRES: "2026-01-01T00:00:00Z"})
+    )
+    account.orphans.append(
+        ("arn:aws:ecs:us-east-1:1:task-definition/x:1", {RUN: "mlscale-run-gone", EXPIRES: "2026-01-01T00:00:00Z"})
     )
     account.orphans.append(
         ("arn:aws:ec2:us-east-1:1:vpc/vpc-2", {RUN: "mlscale-run-late", EXPIRES: "2999-01-01T00:00:00Z"})
@@ -369,6 +310,7 @@ def test_cleanup_finds_one_s_own_stacks_without_a_ledger(account: MemoryAccount,
     assert said == [
         f"removed aws-stack: {names[0]} in {REGION}",
         f"removed aws-stack: {names[3]} in {REGION}",
+        f"not removed, since nobody's: mlscale-run-eks in {REGION}, expires never",
         "still tagged, though its stack is gone: arn:aws:ec2:us-east-1:1:vpc/vpc-1",
     ]
     assert set(account.stacks) == {"mlscale-guard", "mlscale-run-eks", *names[1:3]}

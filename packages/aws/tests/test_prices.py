@@ -22,7 +22,7 @@ NEEDED = {
     "fargate_vcpu_h", "fargate_gb_h", "fargate_spot_vcpu_h", "fargate_spot_gb_h", "instances_h", "spot_instances_h",
     "eks_cluster_h", "eks_auto_mode_share", "karpenter_h", "ecs_cluster_h", "alb_h", "alb_lcu_h", "ipv4_h",
     "transfer_out_gb", "transfer_free_gb", "transfer_zones_gb", "logs_gb", "metric_month",
-    "high_resolution_alarm_month",
+    "high_resolution_alarm_month", "alarm_month", "metrics_read_1000", "ecr_gb_month", "disk_gb_month",
 }  # fmt: skip
 MAY_BE_UNKNOWN = {"fargate_spot_vcpu_h", "fargate_spot_gb_h"}
 
@@ -76,6 +76,16 @@ def stubbed() -> tuple[Any, Any]:
         answers.add_response("get_products", {"PriceList": balancer})
     answers.add_response("get_products", {"PriceList": []})  # no public address
     answers.add_response("get_products", {"PriceList": [product("DataTransfer-Out-Bytes", "0", "0.08", "0.05")]})
+    watched = [
+        product("USE1-CW:MetricMonitorUsage", "0.31"),
+        product("USE1-CW:AlarmMonitorUsage", "0.11"),
+        product("USE1-CW:HighResAlarmMonitorUsage", "0.32"),
+        product("USE1-DataProcessing-Bytes", "0.51"),
+    ]
+    for _ in range(4):
+        answers.add_response("get_products", {"PriceList": watched})
+    answers.add_response("get_products", {"PriceList": [product("USE1-TimedStorage-ByteHrs", "0.12")]})
+    answers.add_response("get_products", {"PriceList": [product("USE1-EBS:VolumeUsage.gp3", "0.09")]})
     types = [kind.name for kind in catalogue().types.values() if kind.on_ec2]
     for number, _ in enumerate(types, 1):
         answers.add_response("get_products", {"PriceList": [product("BoxUsage", f"{number}.5")]})
@@ -94,6 +104,8 @@ def test_the_pricing_api_replaces_what_it_knows() -> None:
     assert new["fargate_spot_vcpu_h"]["usd"] == 0.02
     assert (new["alb_h"]["usd"], new["alb_lcu_h"]["usd"]) == (0.03, 0.009)
     assert new["transfer_out_gb"]["usd"] == 0.08, "the first tier that is not free"
+    names = ("metric_month", "alarm_month", "high_resolution_alarm_month", "logs_gb", "ecr_gb_month", "disk_gb_month")
+    assert [new[name]["usd"] for name in names] == [0.31, 0.11, 0.32, 0.51, 0.12, 0.09]
     assert new["instances_h"]["usd"]["c7a.medium"] == 1.5
     assert new["spot_instances_h"]["usd"]["c7a.medium"] == pytest.approx(0.02)
     assert new["alb_h"]["date"] == f"{datetime.now(UTC):%Y-%m-%d}"
