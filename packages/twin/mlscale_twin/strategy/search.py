@@ -15,8 +15,8 @@ import numpy as np
 
 from mlscale.cost import replicas_per_machine
 from mlscale_twin.strategy.demand import Window
-from mlscale_twin.strategy.objective import Figures, Objective
-from mlscale_twin.strategy.strategies import Place, Strategy
+from mlscale_twin.strategy.objective import Figures, Objective, mean_of
+from mlscale_twin.strategy.strategies import POLICIES, Place, Strategy
 from mlscale_twin.strategy.trial import Question, run_trial, trial_of, with_cost
 
 Stage = Literal["bound", "windows", "whole trace"]
@@ -43,19 +43,33 @@ _NEARLY: Final = 1.0
 _COST_ERROR: Final = 0.1
 # By how much fewer replicas have been seen to do better than more, by chance.
 _CHANCE: Final = 0.1
+# Seeds of what is advised, of up to so many settings that may be: those that miss the objective by no more than this
+# with the first.
+SEEDS: Final = 5
+_REPEATED: Final = 8
+_NEARLY_MET: Final = 0.1
+# Costs that differ by less are the same.
+_TIE: Final = 1.02
 UNKNOWN: Final = Figures(math.nan, math.nan, math.nan, math.nan, math.nan, math.nan, 0)
 
 
 @dataclass(frozen=True)
 class Candidate:
     """A strategy in one place, with its figures at the last ``stage`` that it reached; ``pruned``: why it went no
-    further. At stage "bound", the figures are the best that it could have."""
+    further. At stage "bound", the figures are the best that it could have. ``runs``: over the whole trace with several
+    seeds, of which the figures are then the mean; empty: it was not repeated."""
 
     strategy: Strategy
     place: Place
     figures: Figures
     stage: Stage
     pruned: str = ""
+    runs: tuple[Figures, ...] = ()
+
+    @classmethod
+    def of(cls, strategy: Strategy, place: Place) -> Candidate:
+        """Without figures yet."""
+        return cls(strategy, place, UNKNOWN, "bound")
 
 
 def search(question: Question, strategies: Sequence[Strategy], executor: Executor) -> list[Candidate]:
@@ -85,13 +99,21 @@ def search(question: Question, strategies: Sequence[Strategy], executor: Executo
     pruned += [*dearer, *hopeless]
     first = _simulated(question, others, few, executor)
     if few == whole:
-        return [*race.final, *first, *pruned]
+        return [*_settled(question, [*race.final, *first], executor), *pruned]
     kept = _best(objective, first, race.final, _KEPT)
     race.waiting += _simulated(question, kept, many, executor)
     for _ in range(_TIMES):
         race.run()
     waiting = [*race.waiting, *(each for each in first if each not in kept)]
-    return [*race.final, *(replace(each, pruned=_reason(objective, each, race.final)) for each in waiting), *pruned]
+    waiting = [replace(each, pruned=_reason(objective, each, race.final)) for each in waiting]
+    return [*_settled(question, race.final, executor), *waiting, *pruned]
+
+
+def _settled(question: Question, final: Sequence[Candidate], executor: Executor) -> list[Candidate]:
+    places = dict.fromkeys(each.place for each in final)
+    return [
+        each for place in places for each in repeated(question, [one for one in final if one.place == place], executor)
+    ]
 
 
 @dataclass
@@ -119,11 +141,60 @@ class _Race:
 def _in_places(strategies: Sequence[Strategy], *, constant: bool) -> list[Candidate]:
     """Candidates of strategies whose number of replicas is constant, or of the others; without figures yet."""
     return [
-        Candidate(strategy, place, UNKNOWN, "bound")
+        Candidate.of(strategy, place)
         for strategy in strategies
         for place in strategy.places
         if strategy.is_constant is constant
     ]
+
+
+def over_all(question: Question, candidates: Sequence[Candidate], executor: Executor) -> list[Candidate]:
+    """With figures over the whole trace."""
+    return _simulated(question, candidates, [question.whole], executor)
+
+
+def repeated(question: Question, final: Sequence[Candidate], executor: Executor) -> list[Candidate]:
+    """Candidates of a place over the whole trace: the first ones in order of preference with several seeds, until one
+    surely meets the objective, so that none is advised which met it by chance."""
+    objective = question.objective
+    others = [replace(question, seed=question.seed + number) for number in range(1, SEEDS)]
+    order = _by_preference(objective, final, _NEARLY_MET)
+    done: list[Candidate] = []
+    for each in order[:_REPEATED]:
+        jobs = [executor.submit(run_trial, trial_of(other, each.strategy, [other.whole])) for other in others]
+        runs = (each.figures, *(with_cost(question, each.strategy, each.place, job.result()) for job in jobs))
+        done.append(replace(each, figures=mean_of(runs), runs=runs))
+        question.progress(f"the best, with {SEEDS} seeds", len(done) / _REPEATED)
+        if objective.interval(runs)[1] <= 0 or objective.excess(each.figures) > _NEARLY_MET:
+            break
+    return [*done, *order[len(done) :]]
+
+
+def preferred(objective: Objective, candidates: Sequence[Candidate]) -> list[Candidate]:
+    """Those over the whole trace, the best first: what surely meets the objective, what may, and the others; each in
+    order of preference, and what was repeated before what was not."""
+
+    def doubt(each: Candidate) -> int:
+        low, high = objective.interval(each.runs or [each.figures])
+        return 3 if not each.runs else 0 if high <= 0 else 1 if low <= 0 else 2
+
+    whole = [each for each in candidates if each.stage == "whole trace"]
+    return sorted(_by_preference(objective, whole, 0.0), key=doubt)
+
+
+def _by_preference(objective: Objective, candidates: Sequence[Candidate], nearly: float) -> list[Candidate]:
+    """Those that meet the objective (or miss it by up to ``nearly``), the cheapest first; of those that cost as much
+    (`_TIE`), the one with fewer slow requests, then the simpler one. Then the others, the closest first."""
+    excess = {id(each): objective.excess(each.figures) for each in candidates}
+    missing = sorted((each for each in candidates if excess[id(each)] > nearly), key=lambda each: excess[id(each)])
+    meeting = [each for each in candidates if excess[id(each)] <= nearly]
+    meeting.sort(key=lambda each: each.figures.usd_per_month)
+    ordered: list[Candidate] = []
+    while meeting:
+        tied = [each for each in meeting if each.figures.usd_per_month <= _TIE * meeting[0].figures.usd_per_month]
+        meeting = meeting[len(tied) :]
+        ordered += sorted(tied, key=lambda each: (round(each.figures.slow, 3), POLICIES.index(each.strategy.policy)))
+    return ordered + missing
 
 
 def in_windows(question: Question, candidate: Candidate, executor: Executor) -> Figures:
