@@ -161,32 +161,30 @@ class Demand:
     def windows(self, count: int, length_s: int) -> list[Window]:
         """``count`` windows of about ``length_s`` that stand for the whole trace; all of it where that is not longer.
 
-        The window with the busiest minute stands for itself alone. The others are divided into strata by their own
-        busiest minute, equal in time, which costs depend on, plus share of requests, which responses are of; the window
-        in the middle of a stratum stands for all of it. Weights are then calibrated, so that the windows have the
-        trace's number of requests (a regression estimator).
+        They are ordered by what they ask of a control loop: their busiest minute, and by how much it exceeds the
+        window before. The first stands for itself alone. The others are divided into strata that are equal in time,
+        which costs depend on, plus share of requests, which responses are of; the window in the middle of a stratum
+        stands for all of it. Weights are then calibrated, so that the windows have the trace's number of requests (a
+        regression estimator).
         """
         number = len(self.rates_rps) // length_s
         if number <= count:
             return [Window(0, len(self.rates_rps), 1.0)]
-        edges = np.linspace(0, len(self.rates_rps), number + 1).astype(int).tolist()
-        peaks = [_means(self.rates_rps[start:end], 60).max() for start, end in pairwise(edges)]
-        *others, busiest = np.argsort(peaks, kind="stable").tolist()
-        means = np.array([self.rates_rps[edges[other] : edges[other + 1]].mean() for other in others])
-        shares = 1 / len(others) + means / max(means.sum(), 1e-9)
-        place = ((np.cumsum(shares) - shares / 2) / shares.sum() * (count - 1)).astype(int)
-        strata = [
-            [busiest],
-            *(
-                [other for other, at in zip(others, place, strict=True) if at == number]
-                for number in set(place.tolist())
-            ),
+        edges = np.linspace(0, len(self.rates_rps), number + 1).astype(int)
+        means = np.add.reduceat(self.rates_rps, edges[:-1]) / np.diff(edges)
+        peaks = np.array([_means(self.rates_rps[start:end], 60).max() for start, end in pairwise(edges)])
+        rises = np.maximum(peaks - np.concatenate([means[:1], means[:-1]]), 0.0)
+        *others, hardest = np.argsort(peaks + rises, kind="stable").tolist()
+        shares = 1 / len(others) + means[others] / max(means[others].sum(), 1e-9)
+        strata = ((np.cumsum(shares) - shares / 2) / shares.sum() * (count - 1)).astype(int)
+        of_strata = [np.array(others)[strata == stratum] for stratum in np.unique(strata)]
+        middles = [hardest, *(int(stratum[len(stratum) // 2]) for stratum in of_strata)]
+        sizes = np.array([1.0, *(len(stratum) for stratum in of_strata)])
+        weights = _calibrated(sizes, means[middles], self.mean_rps).tolist()
+        return [
+            Window(int(edges[middle]), int(edges[middle + 1]), weight)
+            for middle, weight in zip(middles, weights, strict=True)
         ]
-        middles = [stratum[len(stratum) // 2] for stratum in strata]
-        spans = [(edges[middle], edges[middle + 1]) for middle in middles]
-        rates = np.array([self.rates_rps[start:end].mean() for start, end in spans])
-        weights = _calibrated(np.array([float(len(stratum)) for stratum in strata]), rates, self.mean_rps)
-        return [Window(*span, float(weight)) for span, weight in zip(spans, weights, strict=True)]
 
 
 # Streams of random numbers.

@@ -5,10 +5,11 @@ Each stage says why it prunes a strategy. All strategies get the same arrivals (
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from concurrent.futures import Executor, Future
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 import numpy as np
@@ -21,33 +22,22 @@ from mlscale_twin.strategy.trial import Question, run_trial, trial_of, with_cost
 
 Stage = Literal["bound", "windows", "whole trace"]
 WINDOW_S: Final = 300
-# Windows, and before them fewer ones for strategies whose loop decides several times a second: that takes most time.
 WINDOWS: Final = 8
-_FIRST_WINDOWS: Final = 4
-_FREQUENT: Final = ("worker-controller", "ray-serve")
-# Strategies of an environment and place that go on from the fewer windows.
-_KEPT: Final = 40
-# Of such an environment, one strategy of so many is tried first. The others are not where the best of those is dearer
-# than another environment's by more than this factor.
-_PILOTS: Final = 4
-_DEARER: Final = 1.25
 # Shorter traces are simulated as a whole: windows would hardly be shorter, with what is simulated before each.
 SHORT_S: Final = 4800
-# Strategies of an environment and place that are simulated over the whole trace at a time, and how often, if they may
-# beat the best.
-OVER_ALL: Final = 4
-_TIMES: Final = 3
+# Strategies of an environment and place that are simulated over the whole trace at a time, by their control loop: the
+# fewer, the oftener it decides, since that takes most time; and how often, if they may beat the best.
+_AT_A_TIME: Final = {"worker-controller": 4, "ray-serve": 4, "hpa": 8, "target-tracking": 12}
+_ROUNDS: Final = 4
 # Windows are approximate: a strategy that misses the objective by less than this in them may meet it after all.
 _NEARLY: Final = 1.0
 # A strategy that costs more than the best by less than this in them may cost less.
 _COST_ERROR: Final = 0.1
-# By how much fewer replicas have been seen to do better than more, by chance.
+# What misses or meets the objective by less does so by chance.
 _CHANCE: Final = 0.1
-# Seeds of what is advised, of up to so many settings that may be: those that miss the objective by no more than this
-# with the first.
+# Seeds of what is advised, and of so many settings at most that may be.
 SEEDS: Final = 5
-_REPEATED: Final = 8
-_NEARLY_MET: Final = 0.1
+_REPEATED: Final = 10
 # Costs that differ by less are the same.
 _TIE: Final = 1.02
 UNKNOWN: Final = Figures(math.nan, math.nan, math.nan, math.nan, math.nan, math.nan, 0)
@@ -66,6 +56,11 @@ class Candidate:
     pruned: str = ""
     runs: tuple[Figures, ...] = ()
 
+    @property
+    def key(self) -> tuple[int, Place]:
+        """What it is, whatever its figures."""
+        return id(self.strategy), self.place
+
     @classmethod
     def of(cls, strategy: Strategy, place: Place) -> Candidate:
         """Without figures yet."""
@@ -74,78 +69,30 @@ class Candidate:
 
 def search(question: Question, strategies: Sequence[Strategy], executor: Executor) -> list[Candidate]:
     """All strategies in each of their places, those that reached the last stage first."""
-    objective = question.objective
-    constant, changing = _in_places(strategies, constant=True), _in_places(strategies, constant=False)
+    every = [Candidate.of(strategy, place) for strategy in strategies for place in strategy.places]
+    constant = [each for each in every if each.strategy.is_constant]
     # Compiles the twin, if nobody has yet, before several workers do.
     run_trial(trial_of(question, constant[0].strategy, [Window(0, 1, 1.0)]))
-    whole = [question.whole]
-    few, many = (_windows(question, number) for number in (_FIRST_WINDOWS, WINDOWS))
-    constant = _simulated(question, constant, whole, executor)
-    left, pruned = _bounded(question, changing, constant, constant)
-    frequent = [each for each in left if question.profiles[each.strategy.environment].scales_by in _FREQUENT]
-    numbers = {key: number for number, key in enumerate(dict.fromkeys(id(each.strategy) for each in frequent))}
-    pilots = [each for each in frequent if numbers[id(each.strategy)] % _PILOTS == 0]
-    others = [each for each in frequent if numbers[id(each.strategy)] % _PILOTS]
-    race = _Race(question, executor, list(constant))
-    race.waiting = _simulated(question, [each for each in left if each not in frequent], many, executor)
-    pilots = _simulated(question, pilots, few, executor)
-    if few == whole:
-        race.final, race.waiting = [*race.final, *race.waiting, *pilots], []
-    else:
-        race.waiting += pilots
-        race.run()
-    others, dearer = _bounded(question, others, constant, race.final)
-    others, hopeless = _hopeful(objective, others, race.final)
-    pruned += [*dearer, *hopeless]
-    first = _simulated(question, others, few, executor)
-    if few == whole:
-        return [*_settled(question, [*race.final, *first], executor), *pruned]
-    kept = _best(objective, first, race.final, _KEPT)
-    race.waiting += _simulated(question, kept, many, executor)
-    for _ in range(_TIMES):
-        race.run()
-    waiting = [*race.waiting, *(each for each in first if each not in kept)]
-    waiting = [replace(each, pruned=_reason(objective, each, race.final)) for each in waiting]
-    return [*_settled(question, race.final, executor), *waiting, *pruned]
-
-
-def _settled(question: Question, final: Sequence[Candidate], executor: Executor) -> list[Candidate]:
+    final = over_all(question, constant, executor)
+    left = [each for each in every if not each.strategy.is_constant]
+    left, pruned = _bounded(question, left, final)
+    waiting = _simulated(question, left, _windows(question), executor)
+    if _is_short(question):
+        final, waiting = [*final, *waiting], []
+    pairs: list[tuple[Candidate, Candidate]] = []
+    for _ in range(_ROUNDS):
+        likely = {each.key for each in _likely(question, waiting, pairs, final)}
+        chosen = [each for each in waiting if each.key in likely]
+        waiting = [each for each in waiting if each.key not in likely]
+        if not chosen:
+            break
+        whole = over_all(question, chosen, executor)
+        pairs += zip(chosen, whole, strict=True)
+        final += whole
+    waiting = [replace(each, pruned=_reason(question.objective, each, final)) for each in waiting]
     places = dict.fromkeys(each.place for each in final)
-    return [
-        each for place in places for each in repeated(question, [one for one in final if one.place == place], executor)
-    ]
-
-
-@dataclass
-class _Race:
-    """Candidates in windows that wait, and what has been simulated over the whole trace: ``pairs`` of both."""
-
-    question: Question
-    executor: Executor
-    final: list[Candidate]
-    waiting: list[Candidate] = field(default_factory=list)
-    pairs: list[tuple[Candidate, Candidate]] = field(default_factory=list)
-
-    def run(self) -> None:
-        """Simulates those over the whole trace that may beat the best so far."""
-        question = self.question
-        likely = _best(question.objective, _corrected(self.waiting, self.pairs), self.final, OVER_ALL)
-        keys = {(id(each.strategy), each.place) for each in likely}
-        chosen = [each for each in self.waiting if (id(each.strategy), each.place) in keys]
-        self.waiting = [each for each in self.waiting if (id(each.strategy), each.place) not in keys]
-        whole = _simulated(question, chosen, [question.whole], self.executor)
-        self.pairs += zip(chosen, whole, strict=True)
-        self.final += whole
-
-
-def _in_places(strategies: Sequence[Strategy], *, constant: bool) -> list[Candidate]:
-    """Candidates of strategies whose number of replicas is constant, or of the others; without figures yet."""
-    return [
-        Candidate.of(strategy, place)
-        for strategy in strategies
-        for place in strategy.places
-        if strategy.is_constant is constant
-    ]
+    repeats = (repeated(question, [each for each in final if each.place == place], executor) for place in places)
+    return [*itertools.chain.from_iterable(repeats), *waiting, *pruned]
 
 
 def over_all(question: Question, candidates: Sequence[Candidate], executor: Executor) -> list[Candidate]:
@@ -158,14 +105,14 @@ def repeated(question: Question, final: Sequence[Candidate], executor: Executor)
     surely meets the objective, so that none is advised which met it by chance."""
     objective = question.objective
     others = [replace(question, seed=question.seed + number) for number in range(1, SEEDS)]
-    order = _by_preference(objective, final, _NEARLY_MET)
+    order = _by_preference(objective, final, _CHANCE)
     done: list[Candidate] = []
     for each in order[:_REPEATED]:
         jobs = [executor.submit(run_trial, trial_of(other, each.strategy, [other.whole])) for other in others]
         runs = (each.figures, *(with_cost(question, each.strategy, each.place, job.result()) for job in jobs))
         done.append(replace(each, figures=mean_of(runs), runs=runs))
         question.progress(f"the best, with {SEEDS} seeds", len(done) / _REPEATED)
-        if objective.interval(runs)[1] <= 0 or objective.excess(each.figures) > _NEARLY_MET:
+        if objective.interval(runs)[1] <= 0 or objective.excess(each.figures) > _CHANCE:
             break
     return [*done, *order[len(done) :]]
 
@@ -199,14 +146,16 @@ def _by_preference(objective: Objective, candidates: Sequence[Candidate], nearly
 
 def in_windows(question: Question, candidate: Candidate, executor: Executor) -> Figures:
     """A candidate's figures in the windows that stand for the trace."""
-    windows = _windows(question, WINDOWS)
-    return replace(_simulated(question, [candidate], windows, executor)[0].figures, at_error=None)
+    return replace(_simulated(question, [candidate], _windows(question), executor)[0].figures, at_error=None)
 
 
-def _windows(question: Question, number: int) -> list[Window]:
-    """So many windows that stand for the trace, or all of a short one."""
-    demand = question.demand
-    return [question.whole] if demand.duration_s < SHORT_S else demand.windows(number, WINDOW_S)
+def _is_short(question: Question) -> bool:
+    return question.demand.duration_s < SHORT_S
+
+
+def _windows(question: Question) -> list[Window]:
+    """Windows that stand for the trace, or all of a short one."""
+    return [question.whole] if _is_short(question) else question.demand.windows(WINDOWS, WINDOW_S)
 
 
 def _simulated(
@@ -229,54 +178,29 @@ def _simulated(
 
 
 def _bounded(
-    question: Question, candidates: Sequence[Candidate], constant: Sequence[Candidate], final: Sequence[Candidate]
+    question: Question, candidates: Sequence[Candidate], constant: Sequence[Candidate]
 ) -> tuple[list[Candidate], list[Candidate]]:
-    """Those that may beat the best of their place, by constant numbers of replicas, and the others with the reason.
+    """Those that may beat every constant number of replicas in their place, and the others with the reason.
 
     No policy is faster than its most replicas would be all the time, or cheaper than its least.
     """
     objective, left, pruned = question.objective, [], []
+    least_usd, least_excess = _least_usd(objective, constant), dict[Place, float]()
+    for each in constant:
+        excess = objective.excess(each.figures)
+        least_excess[each.place] = min(excess, least_excess.get(each.place, math.inf))
     for candidate in candidates:
-        best = _first(objective, final, candidate.place)
         bound = replace(candidate, figures=_bound(question, candidate, constant))
         excess, usd = objective.excess(bound.figures), bound.figures.usd_per_month
-        if excess > _CHANCE and excess >= objective.excess(best.figures):
+        if excess > _CHANCE and excess >= least_excess[candidate.place]:
             reason = f"its most replicas, all the time, would miss the objective by {100 * excess:.0f} %"
             pruned.append(replace(bound, pruned=reason))
-        elif objective.excess(best.figures) <= 0 and usd >= best.figures.usd_per_month:
+        elif usd >= least_usd.get(candidate.place, math.inf):
             reason = f"its least replicas cost {usd:.2f} USD a month, another that meets the objective no more"
             pruned.append(replace(bound, pruned=reason))
         else:
             left.append(bound)
     return left, pruned
-
-
-def _hopeful(
-    objective: Objective, candidates: Sequence[Candidate], tried: Sequence[Candidate]
-) -> tuple[list[Candidate], list[Candidate]]:
-    """Those in environments that are not much dearer than another one in their place, and the others with the reason.
-
-    Args:
-        tried: over the whole trace.
-    """
-    usd: dict[tuple[Place, str], float] = {}
-    for each in tried:
-        if objective.excess(each.figures) <= 0:
-            group = each.place, each.strategy.environment
-            usd[group] = min(usd.get(group, math.inf), each.figures.usd_per_month)
-    hopeful, hopeless = [], []
-    for each in candidates:
-        cheapest = min((usd[group] for group in usd if group[0] == each.place), default=math.inf)
-        own = usd.get((each.place, each.strategy.environment), math.inf)
-        if own <= _DEARER * cheapest:
-            hopeful.append(each)
-        else:
-            reason = (
-                f"the best of every {_PILOTS}th setting of its environment costs {own:.2f} USD a month, "
-                f"another environment's {cheapest:.2f}"
-            )
-            hopeless.append(replace(each, pruned=reason))
-    return hopeful, hopeless
 
 
 def _bound(question: Question, candidate: Candidate, constant: Sequence[Candidate]) -> Figures:
@@ -310,53 +234,69 @@ def _first(objective: Objective, candidates: Sequence[Candidate], place: Place) 
     return min(mine, key=lambda candidate: rank(objective, candidate.figures))
 
 
-def _best(
-    objective: Objective, candidates: Sequence[Candidate], final: Sequence[Candidate], number: int
-) -> list[Candidate]:
-    """Up to ``number`` of each environment and place that may beat the place's best over the whole trace.
+# Figures in windows that are corrected by how far they were off.
+_CORRECTED: Final = ("slow", "mean_s", "sd_s", "failed")
 
-    Half are from the front of cost against the objective's margin, from the cheapest that nearly meets it to the
-    dearest, since windows may be kinder than the trace. The others are the cheapest that meet it.
+
+def _likely(
+    question: Question,
+    waiting: Sequence[Candidate],
+    pairs: Sequence[tuple[Candidate, Candidate]],
+    final: Sequence[Candidate],
+) -> list[Candidate]:
+    """Some of each environment and place (`_AT_A_TIME`) that may beat what surely meets the objective: at first from
+    the front of cost against the objective's margin, from the cheapest to the dearest; then the cheapest that meet it.
+
+    Args:
+        pairs: candidates in windows, and the same over the whole trace: by how far those of a policy were off, others
+            are corrected.
     """
-    chosen = []
-    for place, environment in {(each.place, each.strategy.environment): None for each in candidates}:
-        best = _first(objective, final, place).figures
-        limit = rank(objective, replace(best, usd_per_month=(1 + _COST_ERROR) * best.usd_per_month))[:2]
-        mine = [each for each in candidates if (each.place, each.strategy.environment) == (place, environment)]
-        mine = [each for each in mine if rank(objective, each.figures, nearly=_NEARLY)[:2] < limit]
-        front, least = [], math.inf
-        for each in sorted(mine, key=lambda each: (each.figures.usd_per_month, objective.margin(each.figures))):
-            if objective.margin(each.figures) < least:
-                least = objective.margin(each.figures)
-                front.append(each)
-        spread = front[:: math.ceil(2 * len(front) / number) or 1]
-        cheapest = sorted(mine, key=lambda each: rank(objective, each.figures))
-        chosen += list({id(each): each for each in [*spread, *cheapest]}.values())[:number]
+    objective, groups = question.objective, dict[tuple[Place, str], list[Candidate]]()
+    factors, least_usd = _factors(pairs), _least_usd(objective, final)
+    for each in waiting:
+        known = factors.get(_policy(each), {})
+        figures = {name: factor * getattr(each.figures, name) for name, factor in known.items()}
+        corrected = replace(each, figures=replace(each.figures, **figures))
+        if corrected.figures.usd_per_month < (1 + _COST_ERROR) * least_usd.get(each.place, math.inf):
+            groups.setdefault((each.place, each.strategy.environment), []).append(corrected)
+    chosen: list[Candidate] = []
+    for (_, environment), group in groups.items():
+        number = _AT_A_TIME[question.profiles[environment].scales_by]
+        group.sort(key=lambda each: rank(objective, each.figures))
+        if not pairs:
+            front, least = [], math.inf
+            for each in sorted(group, key=lambda each: (each.figures.usd_per_month, objective.margin(each.figures))):
+                if objective.margin(each.figures) < least:
+                    least = objective.margin(each.figures)
+                    front.append(each)
+            group = front[:: math.ceil(len(front) / number)]
+        chosen += [each for each in group[:number] if not pairs or objective.excess(each.figures) <= _NEARLY]
     return chosen
 
 
-def _corrected(candidates: Sequence[Candidate], pairs: Sequence[tuple[Candidate, Candidate]]) -> list[Candidate]:
-    """With figures in windows times the factor by which they were off, where both are known.
-
-    Args:
-        pairs: candidates in windows, and the same over the whole trace.
-    """
-    factors: dict[tuple[str, str], dict[str, float]] = {}
-    for group in {(each.strategy.environment, each.place) for each, _ in pairs}:
-        mine = [pair for pair in pairs if (pair[0].strategy.environment, pair[0].place) == group]
-        sums = {
-            name: [sum(getattr(pair[side].figures, name) for pair in mine) for side in (0, 1)] for name in _CORRECTED
-        }
-        factors[group] = {name: whole / windows for name, (windows, whole) in sums.items() if windows > 0}
-    corrected = []
+def _least_usd(objective: Objective, candidates: Sequence[Candidate]) -> dict[Place, float]:
+    """Of each place, the cost of the cheapest that does not meet the objective by chance."""
+    least: dict[Place, float] = {}
     for each in candidates:
-        known = factors.get((each.strategy.environment, each.place), {})
-        figures = {name: factor * getattr(each.figures, name) for name, factor in known.items()}
-        corrected.append(replace(each, figures=replace(each.figures, **figures)))
-    return corrected
+        if objective.margin(each.figures) <= -_CHANCE:
+            least[each.place] = min(each.figures.usd_per_month, least.get(each.place, math.inf))
+    return least
 
 
-_CORRECTED: Final = ("slow", "mean_s", "sd_s", "failed")
+def _policy(candidate: Candidate) -> tuple[str, str, Place]:
+    return candidate.strategy.environment, candidate.strategy.policy, candidate.place
+
+
+def _factors(pairs: Sequence[tuple[Candidate, Candidate]]) -> dict[tuple[str, str, Place], dict[str, float]]:
+    """Of each policy, figures over the whole trace relative to those in windows, as far as these are not 0."""
+    policies: dict[tuple[str, str, Place], list[tuple[Figures, Figures]]] = {}
+    for windows, whole in pairs:
+        policies.setdefault(_policy(windows), []).append((windows.figures, whole.figures))
+    factors: dict[tuple[str, str, Place], dict[str, float]] = {}
+    for policy, both in policies.items():
+        sums = {name: [sum(getattr(pair[side], name) for pair in both) for side in (0, 1)] for name in _CORRECTED}
+        factors[policy] = {name: after / before for name, (before, after) in sums.items() if before > 0}
+    return factors
 
 
 def rank(objective: Objective, figures: Figures, nearly: float = 0.0) -> tuple[float, float, float, float]:

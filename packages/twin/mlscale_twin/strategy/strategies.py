@@ -192,7 +192,7 @@ def _of_environment(
     chosen += [strategy("fixed", matched, {}, replicas, replicas) for replicas in constant]
     combinations = [combination for grid in GRIDS[name] for combination in _combinations(grid)]
     floors: list[tuple[Policy, int, _Least]] = [("reactive", low, ((), ())) for low in lowest]
-    floors += [(policy, 1, each) for policy, several in changing.items() for each in several]
+    floors += [(policy, 1, least) for policy, least in changing]
     every = [
         (policy, settings, low, high, least)
         for settings in combinations

@@ -29,9 +29,8 @@ from mlscale_twin.strategy.demand import Demand, Window
 from mlscale_twin.strategy.objective import Figures, Objective, pareto_front
 from mlscale_twin.strategy.oracle import oracle_replicas
 from mlscale_twin.strategy.paste import settings_files
-from mlscale_twin.strategy.search import Candidate, _hopeful, rank, search
 from mlscale_twin.strategy.strategies import Policy, Strategy, strategies
-from mlscale_twin.strategy.trial import Question, run_trial, trial_of, with_cost
+from mlscale_twin.strategy.trial import Question, run_trial, trial_of
 from mlscale_twin.studies.executors import executor
 
 NAMES = ("torchserve", "k3s", "eks", "ecs")
@@ -119,37 +118,6 @@ def test_twice_the_load_is_worse(advice: Advice) -> None:
     assert dearer["twice the load"].usd_per_month > dearer["as assumed"].usd_per_month, "busier, at least"
 
 
-WAVES = Demand(6.0 + 5.0 * np.sin(np.arange(9000) / 1500 * 2 * np.pi))
-
-
-@pytest.mark.parametrize(
-    ("demand", "objective"),
-    [(HOUR, Objective(p95_s=1.5)), (HOUR, Objective(mean_s=0.2)), (WAVES, Objective(p95_s=1.0)),
-     (WAVES, Objective(sigma_s=0.3, error_budget=0.01))],
-)  # fmt: skip
-def test_nothing_that_was_pruned_is_much_cheaper(demand: Demand, objective: Objective) -> None:
-    """Against all strategies over the whole trace: exhaustion, which is affordable for these environments."""
-    prices = read_prices()
-    question = Question(demand, objective, PROFILES, prices)
-    tried = strategies(["k3s", "ecs"], PROFILES, demand, 120, sizes={"cpu_cores": 0.3})
-    with executor(None) as pool:
-        found = search(question, tried, pool)
-        jobs = [pool.submit(run_trial, trial_of(question, each, [question.whole])) for each in tried]
-        everything = [job.result() for job in jobs]
-    assert {(id(each.strategy), each.place) for each in found} == {(id(s), place) for s in tried for place in s.places}
-    for place in ("local-shared", "local-dedicated", "cloud"):
-        final = [each.figures for each in found if each.place == place and each.stage == "whole trace"]
-        all_there = [
-            with_cost(question, strategy, place, figures)
-            for strategy, figures in zip(tried, everything, strict=True)
-            if place in strategy.places
-        ]
-        best, cheapest = (min(rank(objective, each) for each in some) for some in (final, all_there))
-        assert best[0] == cheapest[0]
-        assert best[1] <= 1.05 * cheapest[1]
-        assert len(final) < len(all_there) or place != "local-shared", "most are pruned"
-
-
 def test_windows_have_the_arrivals_of_the_whole_trace() -> None:
     """Neighbouring windows of a strategy that nothing disturbs add up to the whole."""
     question = Question(HOUR, Objective(p95_s=1.0), PROFILES, read_prices())
@@ -202,19 +170,6 @@ def test_an_oracle_of_a_constant_rate_needs_as_many_as_meet_the_objective() -> N
     assert enough > 1
     with executor(None) as pool:
         assert oracle_replicas(question, policy, pool) == enough
-
-
-def test_an_environment_that_is_much_dearer_is_left_and_why() -> None:
-    objective = Objective(p95_s=1.0)
-    cheap, dear = first("k3s"), first("torchserve")
-    tried = [
-        Candidate(cheap, "local-shared", figures(10.0, 0.01), "whole trace"),
-        Candidate(dear, "local-shared", figures(20.0, 0.01), "whole trace"),
-    ]
-    hopeful, hopeless = _hopeful(objective, tried, tried)
-    assert [each.strategy for each in hopeful] == [cheap]
-    assert [each.strategy for each in hopeless] == [dear]
-    assert "20.00 USD a month, another environment's 10.00" in hopeless[0].pruned
 
 
 def test_an_oracle_is_one_of_the_95th_percentile_alone() -> None:
