@@ -83,8 +83,7 @@ def demand_by_minute(rates_rps: Floats) -> Demand:
 def exhaustive(question: Question, tried: list[Strategy], pool: Executor) -> list[Candidate]:
     """Every strategy over the whole trace in each of its places; of each place, the first ones with several seeds."""
     every = [Candidate.of(strategy, place) for strategy in tried for place in strategy.places]
-    whole = over_all(question, every, pool)
-    return [each for place in PLACES for each in repeated(question, [one for one in whole if one.place == place], pool)]
+    return repeated(question, over_all(question, every, pool), pool)
 
 
 def main() -> None:

@@ -5,7 +5,6 @@ Each stage says why it prunes a strategy. All strategies get the same arrivals (
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Sequence
 from concurrent.futures import Executor, Future
@@ -27,7 +26,7 @@ WINDOWS: Final = 8
 SHORT_S: Final = 4800
 # Strategies of an environment and place that are simulated over the whole trace at a time, by their control loop: the
 # fewer, the oftener it decides, since that takes most time; and how often, if they may beat the best.
-_AT_A_TIME: Final = {"worker-controller": 4, "ray-serve": 4, "hpa": 8, "target-tracking": 12}
+_AT_A_TIME: Final = {"worker-controller": 4, "ray-serve": 2, "hpa": 8, "target-tracking": 12}
 _ROUNDS: Final = 4
 # Windows are approximate: a strategy that misses the objective by less than this in them may meet it after all.
 _NEARLY: Final = 1.0
@@ -73,26 +72,22 @@ def search(question: Question, strategies: Sequence[Strategy], executor: Executo
     constant = [each for each in every if each.strategy.is_constant]
     # Compiles the twin, if nobody has yet, before several workers do.
     run_trial(trial_of(question, constant[0].strategy, [Window(0, 1, 1.0)]))
-    final = over_all(question, constant, executor)
-    left = [each for each in every if not each.strategy.is_constant]
-    left, pruned = _bounded(question, left, final)
+    final = repeated(question, over_all(question, constant, executor), executor)
+    left, pruned = _bounded(question, [each for each in every if not each.strategy.is_constant], final)
     waiting = _simulated(question, left, _windows(question), executor)
     if _is_short(question):
-        final, waiting = [*final, *waiting], []
+        final, waiting = repeated(question, [*final, *waiting], executor), []
     pairs: list[tuple[Candidate, Candidate]] = []
     for _ in range(_ROUNDS):
         likely = {each.key for each in _likely(question, waiting, pairs, final)}
+        if not likely:
+            break
         chosen = [each for each in waiting if each.key in likely]
         waiting = [each for each in waiting if each.key not in likely]
-        if not chosen:
-            break
         whole = over_all(question, chosen, executor)
         pairs += zip(chosen, whole, strict=True)
-        final += whole
-    waiting = [replace(each, pruned=_reason(question.objective, each, final)) for each in waiting]
-    places = dict.fromkeys(each.place for each in final)
-    repeats = (repeated(question, [each for each in final if each.place == place], executor) for place in places)
-    return [*itertools.chain.from_iterable(repeats), *waiting, *pruned]
+        final = repeated(question, [*final, *whole], executor)
+    return [*final, *(replace(each, pruned=_reason(question.objective, each, final)) for each in waiting), *pruned]
 
 
 def over_all(question: Question, candidates: Sequence[Candidate], executor: Executor) -> list[Candidate]:
@@ -101,20 +96,26 @@ def over_all(question: Question, candidates: Sequence[Candidate], executor: Exec
 
 
 def repeated(question: Question, final: Sequence[Candidate], executor: Executor) -> list[Candidate]:
-    """Candidates of a place over the whole trace: the first ones in order of preference with several seeds, until one
-    surely meets the objective, so that none is advised which met it by chance."""
+    """Candidates over the whole trace: of each place the first ones in order of preference with several seeds, until
+    one surely meets the objective, so that none is advised which met it by chance."""
     objective = question.objective
     others = [replace(question, seed=question.seed + number) for number in range(1, SEEDS)]
-    order = _by_preference(objective, final, _CHANCE)
-    done: list[Candidate] = []
-    for each in order[:_REPEATED]:
-        jobs = [executor.submit(run_trial, trial_of(other, each.strategy, [other.whole])) for other in others]
-        runs = (each.figures, *(with_cost(question, each.strategy, each.place, job.result()) for job in jobs))
-        done.append(replace(each, figures=mean_of(runs), runs=runs))
-        question.progress(f"the best, with {SEEDS} seeds", len(done) / _REPEATED)
-        if objective.interval(runs)[1] <= 0 or objective.excess(each.figures) > _CHANCE:
-            break
-    return [*done, *order[len(done) :]]
+    found: list[Candidate] = []
+    for place in dict.fromkeys(each.place for each in final):
+        order, number = _by_preference(objective, [each for each in final if each.place == place], _CHANCE), 0
+        for number, each in enumerate(order[:_REPEATED], 1):
+            if not each.runs:
+                jobs = [executor.submit(run_trial, trial_of(other, each.strategy, [other.whole])) for other in others]
+                costed = (with_cost(question, each.strategy, place, job.result()) for job in jobs)
+                runs = (each.figures, *costed)
+                found.append(replace(each, figures=mean_of(runs), runs=runs))
+                question.progress(f"the best, with {SEEDS} seeds", number / _REPEATED)
+            else:
+                found.append(each)
+            if objective.interval(found[-1].runs)[1] <= 0 or objective.excess(each.figures) > _CHANCE:
+                break
+        found += order[number:]
+    return found
 
 
 def preferred(objective: Objective, candidates: Sequence[Candidate]) -> list[Candidate]:
@@ -275,10 +276,10 @@ def _likely(
 
 
 def _least_usd(objective: Objective, candidates: Sequence[Candidate]) -> dict[Place, float]:
-    """Of each place, the cost of the cheapest that does not meet the objective by chance."""
+    """Of each place, the cost of the cheapest that surely meets the objective."""
     least: dict[Place, float] = {}
     for each in candidates:
-        if objective.margin(each.figures) <= -_CHANCE:
+        if each.runs and objective.interval(each.runs)[1] <= 0:
             least[each.place] = min(each.figures.usd_per_month, least.get(each.place, math.inf))
     return least
 

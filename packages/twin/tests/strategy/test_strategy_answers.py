@@ -69,10 +69,12 @@ def test_exhaustion_finds_nothing_that_is_much_cheaper(demand: Demand, objective
     asked, some = question(demand, objective), tried(demand, 80)
     found = search(asked, some, pool)
     assert {each.key for each in found} == {(id(each), place) for each in some for place in each.places}
-    every = over_all(asked, [Candidate.of(strategy, place) for strategy in some for place in strategy.places], pool)
+    every = [Candidate.of(strategy, place) for strategy in some for place in strategy.places]
+    whole = repeated(asked, over_all(asked, every, pool), pool)
     for place in PLACES:
-        exhaustive = preferred(objective, repeated(asked, [each for each in every if each.place == place], pool))[0]
-        advised = preferred(objective, [each for each in found if each.place == place])[0]
+        exhaustive, advised = (
+            preferred(objective, [each for each in all_ if each.place == place])[0] for all_ in (whole, found)
+        )
         assert objective.interval(advised.runs)[1] <= max(0.0, 1.05 * objective.interval(exhaustive.runs)[1])
         assert advised.figures.usd_per_month <= 1.05 * exhaustive.figures.usd_per_month, place
 
