@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError
 
 from mlscale.commands.options import refuse
-from mlscale.loadgen.schedule_files import invalid_schedule, read_schedule
+from mlscale.loadgen.schedule_files import invalid_schedule, is_csv, read_schedule
 from mlscale.loadgen.spec import LoadOptions
 from mlscale.runs import SCHEDULE, ClosedLoop, MlscaleError, OpenLoop
 
@@ -41,7 +41,7 @@ def schedule_of(
     """
     if [rate, clients, file].count(None) != 2:
         raise MlscaleError("give exactly one of --rate, --clients and --schedule", "load", "see mlscale load --help")
-    is_trace = file is not None and file.suffix.lower() == ".csv"
+    is_trace = file is not None and is_csv(file)
     if rate is None:
         refuse({"--set arrivals": settings.arrivals}, "without --rate")
     if clients is None:

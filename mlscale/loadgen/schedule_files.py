@@ -1,13 +1,15 @@
-"""Schedules from files: JSON of `mlscale.runs.SCHEDULE`, or recorded traffic as CSV: arrivals as date-times (TIMESTAMP)
-or seconds (time_s), or rates beside either (rate_rps)."""
+"""Schedules from files: JSON of `mlscale.runs.SCHEDULE`, or recorded traffic: CSV of arrivals as date-times (TIMESTAMP)
+or seconds (time_s) or of rates beside either (rate_rps), also compressed, or rates as a monitoring system exports them
+(`metric_exports`)."""
 
 from __future__ import annotations
 
 import csv
+import gzip
 import hashlib
 import math
+import zlib
 from array import array
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -18,6 +20,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from mlscale.errors import MlscaleError, first_invalid
+from mlscale.loadgen.metric_exports import is_export, read_export
 from mlscale.loadgen.shapes import Floats
 from mlscale.runs import load_run
 from mlscale.runs.schedule import MAX_RATE_RPS, SCHEDULE, ClosedLoop, OpenLoop, Trace
@@ -28,29 +31,29 @@ _COLUMNS: Final = ("TIMESTAMP", "time_s", "rate_rps", "ContextTokens", "Generate
 _REMEDY: Final = "fix the line; columns are TIMESTAMP or time_s, of arrivals, or with rate_rps"
 
 
+def is_csv(file: Path) -> bool:
+    """Whether it is a trace as CSV, by its name."""
+    return file.name.lower().endswith((".csv", ".csv.gz"))
+
+
 def read_schedule(
     path: Path | str, *, duration_s: float | None = None, speed: float = 1.0, keep: float = 1.0
 ) -> ClosedLoop | OpenLoop:
-    """Read a schedule: ``*.csv`` is a recorded trace, a folder a run that had it, anything else JSON.
+    """Read a schedule: ``*.csv``, ``*.csv.gz`` or a monitoring system's export is a recorded trace, a folder a run that
+    had it, anything else JSON.
 
-    A trace's path is relative to the schedule; its absolute path and sha256 are filled in. For a CSV trace:
-    ``duration_s`` is how much of it to send (None: all), ``speed`` and ``keep`` as in `mlscale.runs.schedule.Trace`.
+    A trace's path is relative to the schedule; its absolute path and sha256 are filled in. For a trace: ``duration_s``
+    is how much of it to send (None: all), ``speed`` and ``keep`` as in `mlscale.runs.schedule.Trace`.
 
     Raises:
         MlscaleError: unreadable or malformed; names the field, or the trace's file and line.
     """
     file = Path(path)
-    if file.suffix.lower() == ".csv":
-        try:
-            trace = Trace(file=str(file.absolute()), speed=speed, keep=keep)
-        except ValidationError as error:
-            raise invalid_schedule(error, str(file)) from error
-        return _trace_schedule(trace, duration_s, file)
     try:
-        with file.open("rb") as opened:
-            text = opened.read(_MAX_JSON_BYTES + 1)
-        if len(text) > _MAX_JSON_BYTES:
-            raise MlscaleError(f"it is larger than {_MAX_JSON_BYTES / 2**20:g} MiB", str(file), "name a JSON schedule")
+        text = b"" if is_csv(file) else _json_text(file)
+        if is_csv(file) or is_export(text):
+            trace = Trace(file=str(file.absolute()), speed=speed, keep=keep)
+            return _trace_schedule(trace, duration_s, file)
         schedule = SCHEDULE.validate_json(text)
     except IsADirectoryError:
         return load_run(file, allow_incomplete=True).info.schedule
@@ -64,6 +67,14 @@ def read_schedule(
         trace = schedule.rate.model_copy(update={"file": str(file.absolute().parent / schedule.rate.file)})
         return schedule.model_copy(update={"rate": _trace_schedule(trace, schedule.duration_s, file).rate})
     return schedule
+
+
+def _json_text(file: Path) -> bytes:
+    with file.open("rb") as opened:
+        text = opened.read(_MAX_JSON_BYTES + 1)
+    if len(text) > _MAX_JSON_BYTES:
+        raise MlscaleError(f"it is larger than {_MAX_JSON_BYTES / 2**20:g} MiB", str(file), "name a JSON schedule")
+    return text
 
 
 def invalid_schedule(error: ValidationError, where: str) -> MlscaleError:
@@ -84,14 +95,18 @@ def _trace_schedule(trace: Trace, duration_s: float | None, source: Path) -> Ope
 
 @dataclass(frozen=True)
 class Recording:
-    """A trace as read: ``times_s`` (n,) ascending, seconds since the trace's start; 8 bytes per arrival.
+    """A trace as read: ``times_s`` (n,) ascending, seconds since its first row; 8 bytes per arrival.
 
-    ``rates_rps`` (n,) for a trace of rates (each holds until the next row); None: the times are arrivals.
+    ``rates_rps`` (n,) for a trace of rates (each holds until the next row); None: the times are arrivals. ``begins``:
+    date and time of the first row, naive if the trace names no time zone; None: it has only seconds. ``notes``: what
+    may be wrong with it.
     """
 
     times_s: Floats
     rates_rps: Floats | None
     sha256: str
+    begins: datetime | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def natural_end_s(self) -> float:
@@ -115,10 +130,11 @@ def read_recording(trace: Trace) -> Recording:
         if path.exists() and not path.is_file():  # a device or a pipe, which might never end
             raise MlscaleError("the trace is not a file", str(path), "name an existing CSV file")
         with path.open("rb") as binary:
+            is_json = binary.read(1) == b"{"
+            binary.seek(0)
             digest = hashlib.file_digest(binary, "sha256").hexdigest()
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            times, rates = _columns(path, file)
-    except (UnicodeDecodeError, csv.Error) as error:
+        recording = _from_export(path, digest) if is_json else _from_csv(path, digest)
+    except (UnicodeDecodeError, csv.Error, EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise MlscaleError(f"the trace is not CSV text: {error}", str(path), _REMEDY) from error
     except (OSError, ValueError) as error:  # ValueError: a name with a null character
         reason = getattr(error, "strerror", None) or str(error)
@@ -127,20 +143,36 @@ def read_recording(trace: Trace) -> Recording:
         raise MlscaleError(
             "the trace has changed since its schedule was written", str(path), "restore it, or correct the sha256"
         )
-    if rates is None and trace.keep > 1:
+    if recording.rates_rps is None and trace.keep > 1:
         raise MlscaleError(
             f"keep is {trace.keep:g}, but a trace of arrivals can't be extended",
             str(path),
             "use keep <= 1, or speed",
         )
-    return Recording(times, rates, digest)
+    return recording
+
+
+def _from_export(path: Path, digest: str) -> Recording:
+    moments, rates = read_export(_json_text(path), str(path))
+    times_s = np.array([(moment - moments[0]).total_seconds() for moment in moments])
+    rates_rps = np.array(rates)
+    if not len(rates) or not (np.isfinite(rates_rps) & (rates_rps >= 0)).all() or (np.diff(times_s) <= 0).any():
+        what = "it needs rates that are finite and not negative, in order of time"
+        raise MlscaleError(what, str(path), "export it again")
+    return Recording(times_s, rates_rps, digest, moments[0])
 
 
 class _RowError(Exception):
     """What is wrong with a row, and the remedy. The reader of the file adds the line's number."""
 
 
-def _columns(path: Path, file: TextIO) -> tuple[Floats, Floats | None]:
+def _from_csv(path: Path, digest: str) -> Recording:
+    open_text = gzip.open if path.suffix.lower() == ".gz" else open
+    with open_text(path, "rt", newline="", encoding="utf-8-sig") as file:
+        return _rows(path, digest, file)
+
+
+def _rows(path: Path, digest: str, file: TextIO) -> Recording:
     rows = csv.reader(file)
     header = [name.strip() for name in next(rows, [])]
     if not {"TIMESTAMP", "time_s"} & set(header):
@@ -153,7 +185,8 @@ def _columns(path: Path, file: TextIO) -> tuple[Floats, Floats | None]:
         remedy = "remove it, or call it rate_rps if it holds requests per second"
         raise MlscaleError(f"column {unknown[0]!r} is not understood", f"{path}, line 1", remedy)
     times, rates = array("d"), array("d")  # 8 bytes a row: traces have tens of millions
-    time_of = _clock() if dated else partial(_number, name="time_s")
+    clock = _Clock()
+    time_of = clock if dated else partial(_number, name="time_s")
     before = -math.inf
     try:
         for row in rows:
@@ -163,7 +196,8 @@ def _columns(path: Path, file: TextIO) -> tuple[Floats, Floats | None]:
             if rate_column is not None:
                 rates.append(_number(row, rate_column, "rate_rps"))
             if time_s < before or (time_s == before and rate_column is not None):
-                raise _RowError("the time is not after the line before", "sort the trace by time")
+                remedy = "sort the trace by time; if its clock was put back for winter, give times with their zone"
+                raise _RowError("the time is not after the line before", remedy)
             times.append(time_s)
             before = time_s
     except _RowError as error:
@@ -171,23 +205,44 @@ def _columns(path: Path, file: TextIO) -> tuple[Floats, Floats | None]:
         raise MlscaleError(what, f"{path}, line {rows.line_num}", remedy) from error
     if not times:
         raise MlscaleError("the trace has no rows", str(path), "name a trace with at least one line of data")
-    return np.frombuffer(times), np.frombuffer(rates) if rate_column is not None else None
+    times_s = np.frombuffer(times)
+    times_s -= times_s[0]  # of what was before the first row, the trace says nothing
+    rates_rps = np.frombuffer(rates) if rate_column is not None else None
+    return Recording(times_s, rates_rps, digest, clock.first, tuple(clock.notes))
 
 
-def _clock() -> Callable[[list[str], int], float]:
-    """Turns a cell with a date-time into seconds since the first."""
-    first: datetime | None = None
+class _Clock:
+    """Turns a cell with a date-time into seconds since the ``first``. ``notes``: of hours that may never have been."""
 
-    def time_of(row: list[str], column: int) -> float:
-        nonlocal first
+    def __init__(self) -> None:
+        self.first: datetime | None = None
+        self.notes: list[str] = []
+        self._before_s, self._usual_s = 0.0, math.inf
+
+    def __call__(self, row: list[str], column: int) -> float:
         try:
             moment = datetime.fromisoformat(row[column].strip())
-            first = first or moment
-            return (moment - first).total_seconds()
+            self.first = self.first or moment
+            time_s = (moment - self.first).total_seconds()
         except (ValueError, IndexError, TypeError) as error:
             raise _RowError(f"TIMESTAMP is not a date-time: {_cell(row, column)}", _REMEDY) from error
+        gap_s = time_s - self._before_s
+        longer_s = gap_s - self._usual_s
+        if 0.99 * _HOUR_S < longer_s < 1.5 * _HOUR_S and moment.tzinfo is None and _may_be_put_forward(moment):
+            self.notes.append(
+                f"an hour without rows ends at {moment}: if the clock was put forward for summer then, it never was; "
+                "give times with their zone"
+            )
+        self._before_s, self._usual_s = time_s, gap_s or self._usual_s
+        return time_s
 
-    return time_of
+
+_HOUR_S: Final = 3600.0
+
+
+def _may_be_put_forward(moment: datetime) -> bool:
+    """Whether clocks are put forward at about this time somewhere: early on Sundays of spring (IANA's tz database)."""
+    return moment.isoweekday() == 7 and moment.hour <= 4 and moment.month in (3, 9, 10)
 
 
 def _number(row: list[str], column: int, name: str) -> float:

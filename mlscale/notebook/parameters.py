@@ -135,7 +135,7 @@ class StrategyParameters(BaseModel):
     p95_s: float | None = Field(default=1.0, gt=0)
     mean_s: float | None = Field(default=None, gt=0)
     sigma_s: float | None = Field(default=None, gt=0)
-    error_budget: float | None = Field(default=None, gt=0, lt=1)
+    error_budget: float = Field(default=0.001, gt=0, lt=1)
     max_usd_per_month: float | None = Field(default=None, gt=0)
     environments: tuple[str, ...] = Field(default=("torchserve", "rayserve", "k3s", "eks", "ecs"), min_length=1)
     settings: int = Field(default=1000, ge=10, le=100_000, description="about how many are tried")

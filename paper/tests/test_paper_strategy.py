@@ -24,7 +24,7 @@ def candidate(environment: str, place: Place, usd: float) -> Candidate:
 
 
 def advised(best: Candidate) -> Advised:
-    return Advised(best, 0.0, None, {}, 1.0)
+    return Advised(best, (-0.1, -0.1), None, {}, 1.0)
 
 
 @pytest.mark.parametrize(

@@ -233,7 +233,7 @@ def test_schedules_of_the_options(tmp_path: Path) -> None:
     assert isinstance(closed, ClosedLoop)
     assert (closed.stages[0].clients, closed.duration_s, closed.think_mean_s) == (8, 5, 0.2)
     trace = tmp_path / "t.csv"
-    trace.write_text("time_s\n1\n2\n")
+    trace.write_text("time_s\n0\n1\n2\n")
     assert schedule([], file=trace, duration_s=1.5).duration_s == 1.5
     faster = schedule(["speed=2", "keep=0.5"], file=trace)
     assert isinstance(faster, OpenLoop)

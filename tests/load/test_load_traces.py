@@ -74,9 +74,9 @@ def test_a_row_takes_no_more_than_its_time(tmp_path: Path) -> None:
 
 
 def test_a_trace_is_cut_at_the_schedules_end(tmp_path: Path) -> None:
-    file = write(tmp_path, "time_s\n1\n2\n3\n")
-    assert sent(OpenLoop(duration_s=3, rate=Trace(file=str(file)))).tolist() == [1, 2]
-    assert sent(read_schedule(file)).tolist() == [1, 2, 3]
+    file = write(tmp_path, "time_s\n0\n1\n2\n")
+    assert sent(OpenLoop(duration_s=2, rate=Trace(file=str(file)))).tolist() == [0, 1]
+    assert sent(read_schedule(file)).tolist() == [0, 1, 2]
 
 
 def test_rates_hold_until_the_next_row(tmp_path: Path) -> None:

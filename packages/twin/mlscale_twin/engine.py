@@ -35,6 +35,12 @@ class Statistics:
     sd_s: npt.NDArray[np.float64]
     bins: npt.NDArray[np.int64]
 
+    def quantile(self, share: float) -> float:
+        """Time that a ``share`` of answered requests did not exceed, s, to a bin's width; NaN: none was answered."""
+        total = int(self.bins.sum())
+        below = np.concatenate([[0], np.cumsum(self.bins)])
+        return float(np.interp(share * total, below, bin_edges_s())) if total else math.nan
+
     def share_above(self, limit_s: float) -> float:
         """Share of answered requests that took longer than ``limit_s``, to a bin's width; NaN: none was answered."""
         total = int(self.bins.sum())

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any, Final
 
 import pandas as pd
@@ -20,12 +22,13 @@ from mlscale_twin.durations import scale_duration
 from mlscale_twin.profile import Profile
 from mlscale_twin.profile_files import read_profile, read_profiles
 from mlscale_twin.strategy.demand import demand_of
+from mlscale_twin.strategy.minimums import DAY_PARTS, PART_S, start_s
 from mlscale_twin.strategy.objective import Figures, Objective, pareto_front
 from mlscale_twin.strategy.oracle import oracle_replicas
 from mlscale_twin.strategy.paste import settings_files
-from mlscale_twin.strategy.search import Candidate, in_windows, rank, search
-from mlscale_twin.strategy.strategies import DAY_PARTS, MOST_REPLICAS, PART_S, Place, strategies
-from mlscale_twin.strategy.trial import Question
+from mlscale_twin.strategy.search import Candidate, in_windows, over_all, preferred, rank, search
+from mlscale_twin.strategy.strategies import MOST_REPLICAS, Place, Strategy, strategies
+from mlscale_twin.strategy.trial import Question, alone
 from mlscale_twin.studies.executors import executor
 
 _STAGES: Final = {"whole trace": 0, "windows": 1, "bound": 2}
@@ -37,6 +40,12 @@ PLACES: Final[Mapping[Place, str]] = {
     "local-dedicated": "local, on machines for this alone",
     "cloud": "cloud",
 }
+# Of a burstier world than Poisson arrivals.
+BURST: Final = 4
+# A trace says too little if it is shorter than so many starts of a replica, or has fewer requests: of these, five may
+# be slow under a 95th percentile.
+_STARTS_LEAST: Final = 3
+_REQUESTS_LEAST: Final = 100
 
 
 @dataclass(frozen=True)
@@ -44,32 +53,49 @@ class Advised:
     """The strategy for one place.
 
     Args:
-        excess: by how much it misses the objective (0: it meets it). excess_at_error: the same if the live system is as
-            much slower than the twin as the slowest run that the profile was compared with; None: never compared.
-        hindsight: its minimum was derived from the same traffic that it was tried on.
+        margin: by how much the objective is missed, relative to it (below 0: it is met): the 95 % interval over seeds.
+        margin_at_error: the same on average, if the live system is as much slower than the twin as the slowest run that
+            the profile was compared with; None: never compared.
+        margin_in_bursts: the same if requests come in bursts; None: it is known when each came.
         what_if: what changes -> figures then; "as assumed" is the figures of the same, approximate kind.
         oracle_replicas: replicas on average that an oracle would need in the same environment; None: no 95th percentile
             is asked for.
+        hindsight: its minimum was derived from the same traffic that it was tried on.
+        too_short: why the trace shows too little; empty: it does not.
+        impossible: what no setting could meet, and the least that is possible; empty: nothing.
+        warnings: of what will change.
     """
 
     candidate: Candidate
-    excess: float
-    excess_at_error: float | None
+    margin: tuple[float, float]
+    margin_at_error: float | None
     what_if: Mapping[str, Figures]
     oracle_replicas: float | None
+    margin_in_bursts: float | None = None
     hindsight: bool = False
+    too_short: str = ""
+    impossible: str = ""
+    warnings: Sequence[str] = ()
 
     @property
     def verdict(self) -> str:
         """Of the objective, in a few words."""
-        if self.excess > 0:
-            return f"cannot be met; the closest misses it by {100 * self.excess:.0f} %"
+        low, high = self.margin
+        if self.too_short:
+            return f"too short to tell: {self.too_short}"
+        if low > 0:
+            missed = f"cannot be met; the closest misses it by {100 * fmean(self.margin):.0f} %"
+            return f"{missed}; {self.impossible}" if self.impossible else missed
+        if high > 0:
+            return f"too close to call: between {-100 * low:.0f} % within it and {100 * high:.0f} % beyond, by the seed"
         met = "met, if the traffic repeats" if self.hindsight else "met"
-        if self.excess_at_error is None:
+        broken = ["at the twin's largest known error"] if (self.margin_at_error or 0.0) > 0 else []
+        broken += [f"if requests come in bursts of {BURST}"] if (self.margin_in_bursts or 0.0) > 0 else []
+        if broken:
+            met += f", but not {' or '.join(broken)}"
+        if self.margin_at_error is None:
             return f"{met}; the twin was never compared with live runs"
-        if self.excess_at_error > 0:
-            return f"{met}, but not at the twin's largest known error"
-        return f"{met}, also at the twin's largest known error"
+        return met if broken else f"{met}, also at the twin's largest known error"
 
     @property
     def oracle(self) -> str:
@@ -79,11 +105,13 @@ class Advised:
 
 @dataclass(frozen=True)
 class Advice:
-    """``advised``: by place; ``candidates``: all that were tried, in each of their places."""
+    """``advised``: by place; ``candidates``: all that were tried, in each of their places; ``left_out``: environments
+    in which nothing could be tried, and why."""
 
     question: Question
     advised: Mapping[Place, Advised]
     candidates: Sequence[Candidate]
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def tried(self) -> int:
@@ -142,15 +170,17 @@ def advise(schedule: OpenLoop | ClosedLoop, objective: Objective, options: Advis
     sizes = {"cpu_cores": chosen.cpu_cores}
     if chosen.memory_mib is not None:
         sizes["memory_mib"] = chosen.memory_mib
-    tried = strategies(
-        names,
-        profiles,
-        demand,
-        chosen.settings,
-        sizes=sizes,
-        most_replicas=chosen.most_replicas,
-        seed=chosen.seed,
-    )
+    tried: list[Strategy] = []
+    unfit: dict[str, MlscaleError] = {}
+    for name in names:
+        try:
+            share = chosen.settings // len(names)
+            most = chosen.most_replicas
+            tried += strategies([name], profiles, demand, share, sizes=sizes, most_replicas=most, seed=chosen.seed)
+        except MlscaleError as error:
+            unfit[name] = error
+    if not tried:
+        raise next(iter(unfit.values()))
     with executor(chosen.ray) as pool:
         candidates = search(question, tried, pool)
         advised: dict[Place, Advised] = {}
@@ -158,7 +188,7 @@ def advise(schedule: OpenLoop | ClosedLoop, objective: Objective, options: Advis
             mine = [candidate for candidate in candidates if candidate.place == place]
             if mine:
                 advised[place] = _advised(question, mine, pool)
-    return Advice(question, advised, candidates)
+    return Advice(question, advised, candidates, {name: str(error) for name, error in unfit.items()})
 
 
 def _check_same_application(profiles: Mapping[str, Profile], given: Mapping[str, Profile]) -> None:
@@ -177,29 +207,62 @@ def _check_same_application(profiles: Mapping[str, Profile], given: Mapping[str,
 
 
 def _advised(question: Question, candidates: Sequence[Candidate], pool: Executor) -> Advised:
-    objective, best = question.objective, _by_merit(question.objective, candidates)[0]
+    objective, best = question.objective, preferred(question.objective, candidates)[0]
     figures, strategy = best.figures, best.strategy
+    margin = objective.interval(best.runs)
+    bursty = replace(question, demand=replace(question.demand, burst=BURST), progress=no_progress)
     return Advised(
         best,
-        objective.excess(figures),
-        None if figures.at_error is None else objective.excess(figures.at_error),
+        margin,
+        None if figures.at_error is None else objective.margin(figures.at_error),
         {what: in_windows(other, best, pool) for what, other in _changed(question).items()},
         oracle_replicas(question, strategy, pool) if objective.p95_s is not None else None,
+        objective.margin(over_all(bursty, [best], pool)[0].figures) if question.demand.is_assumed else None,
         strategy.policy == "scheduled" and question.demand.duration_s < 2 * DAY_PARTS * PART_S,
+        _too_short(question, strategy),
+        _impossible(question, candidates) if margin[0] > 0 else "",
+        _growth(question, strategy),
     )
 
 
-def _by_merit(objective: Objective, candidates: Sequence[Candidate]) -> list[Candidate]:
-    """The best first: of those that went furthest, since earlier stages are approximate."""
-    furthest = min(_STAGES[candidate.stage] for candidate in candidates)
-    finalists = [candidate for candidate in candidates if _STAGES[candidate.stage] == furthest]
-    return sorted(finalists, key=lambda candidate: rank(objective, candidate.figures))
+def _too_short(question: Question, strategy: Strategy) -> str:
+    demand, one_s = question.demand, start_s(question.profiles[strategy.environment], strategy.scaling)
+    if demand.requests < _REQUESTS_LEAST:
+        return f"{demand.requests} request{'s' * (demand.requests != 1)}"
+    if demand.duration_s < _STARTS_LEAST * one_s:
+        return f"{demand.duration_s:.0f} s of traffic, and a replica takes {one_s:.0f} s to start"
+    return ""
+
+
+def _impossible(question: Question, candidates: Sequence[Candidate]) -> str:
+    objective = question.objective
+    one_of_each = {each.strategy.environment: each.strategy for each in candidates}
+    each = [alone(question, strategy) for strategy in one_of_each.values()]
+    texts = []
+    for option, asked_s in (("--p95", objective.p95_s), ("--mean", objective.mean_s), ("--sigma", objective.sigma_s)):
+        least_s = min(times[option] for times in each)
+        if asked_s is not None and asked_s < least_s:
+            texts.append(f"{option} of requests that never wait is {least_s:.3g} s")
+    return ", ".join(texts)
+
+
+def _growth(question: Question, strategy: Strategy) -> tuple[str, ...]:
+    growth = question.demand.growth_per_s()
+    if not growth:
+        return ()
+    most, busiest = strategy.most_replicas, question.demand.busiest_rps()
+    left_h = max(0.0, math.log(most / question.busy_s(strategy) / busiest) / growth / 3600)
+    unit, seconds = ("minute", 60) if growth > 1e-5 else ("day", 86_400)
+    return (
+        f"traffic grows by {100 * math.expm1(seconds * growth):.2g} % a {unit}; if it goes on, all of at most {most} "
+        f"replicas are busy {left_h:.2g} h after the trace",
+    )
 
 
 def in_order_of_merit(advice: Advice, place: Place) -> list[Candidate]:
     """The candidates of a place that went furthest, the advised one first."""
     mine = [candidate for candidate in advice.candidates if candidate.place == place]
-    return _by_merit(advice.question.objective, mine)
+    return preferred(advice.question.objective, mine)
 
 
 def _changed(question: Question) -> dict[str, Question]:
@@ -315,17 +378,28 @@ def _record(advice: Advice) -> dict[str, Any]:
         "objective": asdict(question.objective),
         "demand": {
             "hours": question.demand.duration_s / 3600,
+            "read": question.demand.summary,
+            "requests": question.demand.requests,
             "mean_rps": question.demand.mean_rps,
+            "busiest_second_rps": question.demand.busiest_rps(1),
             "busiest_minute_rps": question.demand.busiest_rps(),
+            "begins": question.demand.begins and question.demand.begins.isoformat(),
+            "poisson_assumed": question.demand.is_assumed,
+            "notes": list(question.demand.notes),
         },
         "prices": {"region": question.prices.region, "local": dict(question.prices.local)},
+        "left_out": dict(advice.left_out),
         "advised": {
             place: {
                 "environment": entry.candidate.strategy.environment,
                 "policy": entry.candidate.strategy.policy,
                 "verdict": entry.verdict,
+                "margin": entry.margin,
+                "margin_in_bursts": entry.margin_in_bursts,
+                "warnings": list(entry.warnings),
                 "stage": entry.candidate.stage,
                 "figures": asdict(entry.candidate.figures),
+                "runs": [asdict(figures) for figures in entry.candidate.runs],
                 "what_if": {what: asdict(figures) for what, figures in entry.what_if.items()},
                 "oracle_replicas": entry.oracle_replicas,
                 "profile": _provenance(question.profiles[entry.candidate.strategy.environment]),

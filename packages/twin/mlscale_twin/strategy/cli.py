@@ -19,7 +19,7 @@ def advise(
     p95: Annotated[float | None, typer.Option(help="95 % of requests take at most this long, s")] = None,
     mean: Annotated[float | None, typer.Option(help="mean response time at most, s")] = None,
     sigma: Annotated[float | None, typer.Option(help="standard deviation of response times at most, s")] = None,
-    error_budget: Annotated[float | None, typer.Option(help="share of requests that may fail (default: 0.05)")] = None,
+    error_budget: Annotated[float, typer.Option(help="share of requests that may fail")] = 0.001,
     max_usd_per_month: Annotated[float | None, typer.Option(help="cost at most")] = None,
     environments: Annotated[
         str | None, typer.Option(help="names, separated by spaces; default: torchserve rayserve k3s eks ecs")
@@ -75,13 +75,20 @@ def advise(
     if as_json:
         print((out / "advice.json").read_text())
         return
+    print(f"read: {advice.question.demand.summary}")
+    for note in advice.question.demand.notes:
+        print(f"note: {note}")
+    for name, why in advice.left_out.items():
+        print(f"without {name}: {why}")
     for place, entry in advice.advised.items():
         figures = entry.candidate.figures
         print(f"{PLACES[place]}: {entry.candidate.strategy.name}; objective {entry.verdict}")
         replicas = f"{figures.replicas:.2f} replicas (oracle: {entry.oracle})"
         print(f"  {figures.usd_per_month:.2f} USD a month, {replicas}")
-        print(
-            f"  mean {figures.mean_s:.3g} s, {100 * figures.slow:.3g} % of requests slower than {objective.limit_s:g} s"
-        )
+        slow = f"{100 * figures.slow:.3g} % of requests slower than {objective.limit_s:g} s"
+        failed = f"{100 * figures.failed:.3g} % failed (at most {100 * objective.error_budget:g} %)"
+        print(f"  mean {figures.mean_s:.3g} s, {slow}, {failed}")
+        for warning in entry.warnings:
+            print(f"  warning: {warning}")
         print(f"  settings: {out / place}")
     print(f"{out}: SIMULATED, {advice.tried} settings; nothing was measured")

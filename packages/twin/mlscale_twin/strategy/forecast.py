@@ -17,19 +17,22 @@ _LEVEL_PARTS: Final = 4
 _LEVEL_MOST: Final = 2.0
 
 
-def one_step_ahead(rates: Floats, season: int) -> Floats:
-    """A forecast for each part of the trace, from the parts before it only; the first is unknown (0).
+def ahead(rates: Floats, season: int) -> Floats:
+    """A forecast for each part of the trace, from what has ended a part before it begins, when replicas for it may have
+    to start; the first two are unknown (0).
 
     Args:
-        rates: mean rate of each part, (n,). season: parts after which traffic repeats, such as those of a day.
+        rates: of each part, (n,). season: parts after which traffic repeats, such as those of a day.
     """
     forecast = np.zeros(len(rates))
-    for part in range(1, len(rates)):
+    for part in range(2, len(rates)):
+        known = part - 1
         if part < season:
-            forecast[part] = 2 * rates[part - 1] - rates[part - 2] if part > 1 else rates[0]
+            last, one_before = rates[known - 1], rates[max(0, known - 2)]
+            forecast[part] = last + 2 * (last - one_before)
         else:
-            recent = slice(max(0, part - _LEVEL_PARTS), part)
-            before = slice(max(0, part - season - _LEVEL_PARTS), part - season)
+            recent = slice(max(0, known - _LEVEL_PARTS), known)
+            before = slice(max(0, known - season - _LEVEL_PARTS), max(0, known - season))
             forecast[part] = rates[part - season] * _level(rates[recent], rates[before])
     return np.maximum(forecast, 0.0)
 

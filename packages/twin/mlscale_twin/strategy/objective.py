@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from statistics import fmean, stdev
 from typing import Final
 
+from mlscale.analysis.paired import t_quantile
 from mlscale.errors import MlscaleError
 
 # Share of requests that may be slow where a 95th percentile is asked for.
 SHARE_SLOW: Final = 0.05
+# Share of requests that may fail unless another is asked for.
+ERROR_BUDGET: Final = 0.001
 
 
 @dataclass(frozen=True)
@@ -39,8 +43,7 @@ class Objective:
     """Everything that is given must hold.
 
     Args:
-        p95_s, mean_s, sigma_s: of response times, at most, s. error_budget: share of requests that may fail; None: as
-            many as may be slow under a 95th percentile, since the mean and sigma are of answered requests.
+        p95_s, mean_s, sigma_s: of response times, at most, s. error_budget: share of requests that may fail.
         max_usd_per_month: what it may cost.
 
     Raises:
@@ -50,7 +53,7 @@ class Objective:
     p95_s: float | None = None
     mean_s: float | None = None
     sigma_s: float | None = None
-    error_budget: float | None = None
+    error_budget: float = ERROR_BUDGET
     max_usd_per_month: float | None = None
 
     def __post_init__(self) -> None:
@@ -60,7 +63,7 @@ class Objective:
             value = getattr(self, name)
             if value is not None and not (math.isfinite(value) and value > 0):
                 raise MlscaleError(f"{value:g} cannot be met", option, "give a number above 0")
-        if self.error_budget is not None and self.error_budget >= 1:
+        if self.error_budget >= 1:
             raise MlscaleError(f"{self.error_budget:g} lets every request fail", "--error-budget", "such as 0.001")
 
     @property
@@ -78,10 +81,31 @@ class Objective:
             (SHARE_SLOW if self.p95_s is not None else None, figures.slow),
             (self.mean_s, figures.mean_s),
             (self.sigma_s, figures.sd_s),
-            (SHARE_SLOW if self.error_budget is None else self.error_budget, figures.failed),
+            (self.error_budget, figures.failed),
             (self.max_usd_per_month, figures.usd_per_month),
         ]
         return max(value / limit - 1 for limit, value in asked if limit is not None)
+
+    def interval(self, runs: Sequence[Figures]) -> tuple[float, float]:
+        """Ends of the 95 % interval of the mean `margin` over runs that differ by their seed alone (Student's t)."""
+        margins = [self.margin(figures) for figures in runs]
+        middle = fmean(margins)
+        if len(margins) < 2:
+            return middle, middle
+        half = t_quantile(0.975, len(margins) - 1) * stdev(margins) / math.sqrt(len(margins))
+        return middle - half, middle + half
+
+
+def mean_of(runs: Sequence[Figures]) -> Figures:
+    """The means over runs with different seeds; the highest peak."""
+    names = ("slow", "mean_s", "sd_s", "failed", "usd_per_month", "replicas", "machines")
+    worse = [figures.at_error for figures in runs if figures.at_error is not None]
+    return replace(
+        runs[0],
+        **{name: fmean(getattr(figures, name) for figures in runs) for name in names},
+        peak=max(figures.peak for figures in runs),
+        at_error=mean_of(worse) if worse else None,
+    )
 
 
 _OPTIONS: Final = {

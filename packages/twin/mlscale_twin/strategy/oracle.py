@@ -65,9 +65,7 @@ def _slow_shares(question: Question, strategy: Strategy, rate_rps: float) -> lis
     busy = rate_rps * question.busy_s(strategy)
     shares = []
     for number in range(1, MOST_REPLICAS + 1):
-        scaling = {**strategy.scaling, "min_replicas": number, "max_replicas": number}
-        constant = replace(strategy, scaling=scaling, minimums=(), next_minimums=())
-        late = run_trial(trial_of(steady, constant, [steady.whole])).slow if number > busy else 1.0
+        late = run_trial(trial_of(steady, strategy.constant(number), [steady.whole])).slow if number > busy else 1.0
         shares.append(late)
         if late <= _HARDLY_SLOW:
             break

@@ -13,7 +13,7 @@ from mlscale.environments.kubernetes.manifests import autoscaler, resource_reque
 from mlscale.environments.kubernetes.node_pool import node_pool
 from mlscale.environments.kubernetes.settings import KubernetesScaling
 from mlscale.environments.machine_types import catalogue
-from mlscale_twin.strategy.strategies import DAY_PARTS, PART_S, Strategy
+from mlscale_twin.strategy.strategies import Strategy
 
 
 def settings_files(strategy: Strategy) -> dict[str, str]:
@@ -23,10 +23,7 @@ def settings_files(strategy: Strategy) -> dict[str, str]:
     if strategy.environment == "ecs" and strategy.policy == "predictive":
         files["scaling.yaml"] = _ecs(strategy.scaling, predictive=True)["scaling.yaml"]
     elif strategy.next_minimums:
-        minimums = list(strategy.next_minimums)
-        if len(minimums) < DAY_PARTS:  # of the rest of the day the trace says nothing
-            minimums.append(strategy.scaling["min_replicas"])
-        rows = [f"{place * PART_S},{least}" for place, least in enumerate(minimums)]
+        rows = [f"{from_s:.0f},{least}" for from_s, least in strategy.next_minimums]
         files["minimum.csv"] = "\n".join(["from_s,min_replicas", *rows]) + "\n"
     return files
 

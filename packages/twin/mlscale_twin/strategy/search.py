@@ -8,134 +8,155 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from concurrent.futures import Executor, Future
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 import numpy as np
 
 from mlscale.cost import replicas_per_machine
 from mlscale_twin.strategy.demand import Window
-from mlscale_twin.strategy.objective import Figures, Objective
-from mlscale_twin.strategy.strategies import Place, Strategy
+from mlscale_twin.strategy.objective import Figures, Objective, mean_of
+from mlscale_twin.strategy.strategies import POLICIES, Place, Strategy
 from mlscale_twin.strategy.trial import Question, run_trial, trial_of, with_cost
 
 Stage = Literal["bound", "windows", "whole trace"]
 WINDOW_S: Final = 300
-# Windows, and before them fewer ones for strategies whose loop decides several times a second: that takes most time.
 WINDOWS: Final = 8
-_FIRST_WINDOWS: Final = 4
-_FREQUENT: Final = ("worker-controller", "ray-serve")
-# Strategies of an environment and place that go on from the fewer windows.
-_KEPT: Final = 40
-# Of such an environment, one strategy of so many is tried first. The others are not where the best of those is dearer
-# than another environment's by more than this factor.
-_PILOTS: Final = 4
-_DEARER: Final = 1.25
 # Shorter traces are simulated as a whole: windows would hardly be shorter, with what is simulated before each.
 SHORT_S: Final = 4800
-# Strategies of an environment and place that are simulated over the whole trace at a time, and how often, if they may
-# beat the best.
-OVER_ALL: Final = 4
-_TIMES: Final = 3
+# Strategies of an environment and place that are simulated over the whole trace at a time, by their control loop: the
+# fewer, the oftener it decides, since that takes most time; and how often, if they may beat the best.
+_AT_A_TIME: Final = {"worker-controller": 4, "ray-serve": 2, "hpa": 8, "target-tracking": 12}
+_ROUNDS: Final = 4
 # Windows are approximate: a strategy that misses the objective by less than this in them may meet it after all.
 _NEARLY: Final = 1.0
 # A strategy that costs more than the best by less than this in them may cost less.
 _COST_ERROR: Final = 0.1
-# By how much fewer replicas have been seen to do better than more, by chance.
+# What misses or meets the objective by less does so by chance.
 _CHANCE: Final = 0.1
+# Seeds of what is advised, and of so many settings at most that may be.
+SEEDS: Final = 5
+_REPEATED: Final = 10
+# Costs that differ by less are the same.
+_TIE: Final = 1.02
 UNKNOWN: Final = Figures(math.nan, math.nan, math.nan, math.nan, math.nan, math.nan, 0)
 
 
 @dataclass(frozen=True)
 class Candidate:
     """A strategy in one place, with its figures at the last ``stage`` that it reached; ``pruned``: why it went no
-    further. At stage "bound", the figures are the best that it could have."""
+    further. At stage "bound", the figures are the best that it could have. ``runs``: over the whole trace with several
+    seeds, of which the figures are then the mean; empty: it was not repeated."""
 
     strategy: Strategy
     place: Place
     figures: Figures
     stage: Stage
     pruned: str = ""
+    runs: tuple[Figures, ...] = ()
+
+    @property
+    def key(self) -> tuple[int, Place]:
+        """What it is, whatever its figures."""
+        return id(self.strategy), self.place
+
+    @classmethod
+    def of(cls, strategy: Strategy, place: Place) -> Candidate:
+        """Without figures yet."""
+        return cls(strategy, place, UNKNOWN, "bound")
 
 
 def search(question: Question, strategies: Sequence[Strategy], executor: Executor) -> list[Candidate]:
     """All strategies in each of their places, those that reached the last stage first."""
-    objective = question.objective
-    constant, changing = _in_places(strategies, constant=True), _in_places(strategies, constant=False)
+    every = [Candidate.of(strategy, place) for strategy in strategies for place in strategy.places]
+    constant = [each for each in every if each.strategy.is_constant]
     # Compiles the twin, if nobody has yet, before several workers do.
     run_trial(trial_of(question, constant[0].strategy, [Window(0, 1, 1.0)]))
-    whole = [question.whole]
-    few, many = (_windows(question, number) for number in (_FIRST_WINDOWS, WINDOWS))
-    constant = _simulated(question, constant, whole, executor)
-    left, pruned = _bounded(question, changing, constant, constant)
-    frequent = [each for each in left if question.profiles[each.strategy.environment].scales_by in _FREQUENT]
-    numbers = {key: number for number, key in enumerate(dict.fromkeys(id(each.strategy) for each in frequent))}
-    pilots = [each for each in frequent if numbers[id(each.strategy)] % _PILOTS == 0]
-    others = [each for each in frequent if numbers[id(each.strategy)] % _PILOTS]
-    race = _Race(question, executor, list(constant))
-    race.waiting = _simulated(question, [each for each in left if each not in frequent], many, executor)
-    pilots = _simulated(question, pilots, few, executor)
-    if few == whole:
-        race.final, race.waiting = [*race.final, *race.waiting, *pilots], []
-    else:
-        race.waiting += pilots
-        race.run()
-    others, dearer = _bounded(question, others, constant, race.final)
-    others, hopeless = _hopeful(objective, others, race.final)
-    pruned += [*dearer, *hopeless]
-    first = _simulated(question, others, few, executor)
-    if few == whole:
-        return [*race.final, *first, *pruned]
-    kept = _best(objective, first, race.final, _KEPT)
-    race.waiting += _simulated(question, kept, many, executor)
-    for _ in range(_TIMES):
-        race.run()
-    waiting = [*race.waiting, *(each for each in first if each not in kept)]
-    return [*race.final, *(replace(each, pruned=_reason(objective, each, race.final)) for each in waiting), *pruned]
+    final = repeated(question, over_all(question, constant, executor), executor)
+    left, pruned = _bounded(question, [each for each in every if not each.strategy.is_constant], final)
+    waiting = _simulated(question, left, _windows(question), executor)
+    if _is_short(question):
+        final, waiting = repeated(question, [*final, *waiting], executor), []
+    pairs: list[tuple[Candidate, Candidate]] = []
+    for _ in range(_ROUNDS):
+        likely = {each.key for each in _likely(question, waiting, pairs, final)}
+        if not likely:
+            break
+        chosen = [each for each in waiting if each.key in likely]
+        waiting = [each for each in waiting if each.key not in likely]
+        whole = over_all(question, chosen, executor)
+        pairs += zip(chosen, whole, strict=True)
+        final = repeated(question, [*final, *whole], executor)
+    return [*final, *(replace(each, pruned=_reason(question.objective, each, final)) for each in waiting), *pruned]
 
 
-@dataclass
-class _Race:
-    """Candidates in windows that wait, and what has been simulated over the whole trace: ``pairs`` of both."""
-
-    question: Question
-    executor: Executor
-    final: list[Candidate]
-    waiting: list[Candidate] = field(default_factory=list)
-    pairs: list[tuple[Candidate, Candidate]] = field(default_factory=list)
-
-    def run(self) -> None:
-        """Simulates those over the whole trace that may beat the best so far."""
-        question = self.question
-        likely = _best(question.objective, _corrected(self.waiting, self.pairs), self.final, OVER_ALL)
-        keys = {(id(each.strategy), each.place) for each in likely}
-        chosen = [each for each in self.waiting if (id(each.strategy), each.place) in keys]
-        self.waiting = [each for each in self.waiting if (id(each.strategy), each.place) not in keys]
-        whole = _simulated(question, chosen, [question.whole], self.executor)
-        self.pairs += zip(chosen, whole, strict=True)
-        self.final += whole
+def over_all(question: Question, candidates: Sequence[Candidate], executor: Executor) -> list[Candidate]:
+    """With figures over the whole trace."""
+    return _simulated(question, candidates, [question.whole], executor)
 
 
-def _in_places(strategies: Sequence[Strategy], *, constant: bool) -> list[Candidate]:
-    """Candidates of strategies whose number of replicas is constant, or of the others; without figures yet."""
-    return [
-        Candidate(strategy, place, UNKNOWN, "bound")
-        for strategy in strategies
-        for place in strategy.places
-        if strategy.is_constant is constant
-    ]
+def repeated(question: Question, final: Sequence[Candidate], executor: Executor) -> list[Candidate]:
+    """Candidates over the whole trace: of each place the first ones in order of preference with several seeds, until
+    one surely meets the objective, so that none is advised which met it by chance."""
+    objective = question.objective
+    others = [replace(question, seed=question.seed + number) for number in range(1, SEEDS)]
+    found: list[Candidate] = []
+    for place in dict.fromkeys(each.place for each in final):
+        order, number = _by_preference(objective, [each for each in final if each.place == place], _CHANCE), 0
+        for number, each in enumerate(order[:_REPEATED], 1):
+            if not each.runs:
+                jobs = [executor.submit(run_trial, trial_of(other, each.strategy, [other.whole])) for other in others]
+                costed = (with_cost(question, each.strategy, place, job.result()) for job in jobs)
+                runs = (each.figures, *costed)
+                found.append(replace(each, figures=mean_of(runs), runs=runs))
+                question.progress(f"the best, with {SEEDS} seeds", number / _REPEATED)
+            else:
+                found.append(each)
+            if objective.interval(found[-1].runs)[1] <= 0 or objective.excess(each.figures) > _CHANCE:
+                break
+        found += order[number:]
+    return found
+
+
+def preferred(objective: Objective, candidates: Sequence[Candidate]) -> list[Candidate]:
+    """Those over the whole trace, the best first: what surely meets the objective, what may, and the others; each in
+    order of preference, and what was repeated before what was not."""
+
+    def doubt(each: Candidate) -> int:
+        low, high = objective.interval(each.runs or [each.figures])
+        return 3 if not each.runs else 0 if high <= 0 else 1 if low <= 0 else 2
+
+    whole = [each for each in candidates if each.stage == "whole trace"]
+    return sorted(_by_preference(objective, whole, 0.0), key=doubt)
+
+
+def _by_preference(objective: Objective, candidates: Sequence[Candidate], nearly: float) -> list[Candidate]:
+    """Those that meet the objective (or miss it by up to ``nearly``), the cheapest first; of those that cost as much
+    (`_TIE`), the one with fewer slow requests, then the simpler one. Then the others, the closest first."""
+    excess = {id(each): objective.excess(each.figures) for each in candidates}
+    missing = sorted((each for each in candidates if excess[id(each)] > nearly), key=lambda each: excess[id(each)])
+    meeting = [each for each in candidates if excess[id(each)] <= nearly]
+    meeting.sort(key=lambda each: each.figures.usd_per_month)
+    ordered: list[Candidate] = []
+    while meeting:
+        tied = [each for each in meeting if each.figures.usd_per_month <= _TIE * meeting[0].figures.usd_per_month]
+        meeting = meeting[len(tied) :]
+        ordered += sorted(tied, key=lambda each: (round(each.figures.slow, 3), POLICIES.index(each.strategy.policy)))
+    return ordered + missing
 
 
 def in_windows(question: Question, candidate: Candidate, executor: Executor) -> Figures:
     """A candidate's figures in the windows that stand for the trace."""
-    windows = _windows(question, WINDOWS)
-    return replace(_simulated(question, [candidate], windows, executor)[0].figures, at_error=None)
+    return replace(_simulated(question, [candidate], _windows(question), executor)[0].figures, at_error=None)
 
 
-def _windows(question: Question, number: int) -> list[Window]:
-    """So many windows that stand for the trace, or all of a short one."""
-    demand = question.demand
-    return [question.whole] if demand.duration_s < SHORT_S else demand.windows(number, WINDOW_S)
+def _is_short(question: Question) -> bool:
+    return question.demand.duration_s < SHORT_S
+
+
+def _windows(question: Question) -> list[Window]:
+    """Windows that stand for the trace, or all of a short one."""
+    return [question.whole] if _is_short(question) else question.demand.windows(WINDOWS, WINDOW_S)
 
 
 def _simulated(
@@ -158,54 +179,29 @@ def _simulated(
 
 
 def _bounded(
-    question: Question, candidates: Sequence[Candidate], constant: Sequence[Candidate], final: Sequence[Candidate]
+    question: Question, candidates: Sequence[Candidate], constant: Sequence[Candidate]
 ) -> tuple[list[Candidate], list[Candidate]]:
-    """Those that may beat the best of their place, by constant numbers of replicas, and the others with the reason.
+    """Those that may beat every constant number of replicas in their place, and the others with the reason.
 
     No policy is faster than its most replicas would be all the time, or cheaper than its least.
     """
     objective, left, pruned = question.objective, [], []
+    least_usd, least_excess = _least_usd(objective, constant), dict[Place, float]()
+    for each in constant:
+        excess = objective.excess(each.figures)
+        least_excess[each.place] = min(excess, least_excess.get(each.place, math.inf))
     for candidate in candidates:
-        best = _first(objective, final, candidate.place)
         bound = replace(candidate, figures=_bound(question, candidate, constant))
         excess, usd = objective.excess(bound.figures), bound.figures.usd_per_month
-        if excess > _CHANCE and excess >= objective.excess(best.figures):
+        if excess > _CHANCE and excess >= least_excess[candidate.place]:
             reason = f"its most replicas, all the time, would miss the objective by {100 * excess:.0f} %"
             pruned.append(replace(bound, pruned=reason))
-        elif objective.excess(best.figures) <= 0 and usd >= best.figures.usd_per_month:
+        elif usd >= least_usd.get(candidate.place, math.inf):
             reason = f"its least replicas cost {usd:.2f} USD a month, another that meets the objective no more"
             pruned.append(replace(bound, pruned=reason))
         else:
             left.append(bound)
     return left, pruned
-
-
-def _hopeful(
-    objective: Objective, candidates: Sequence[Candidate], tried: Sequence[Candidate]
-) -> tuple[list[Candidate], list[Candidate]]:
-    """Those in environments that are not much dearer than another one in their place, and the others with the reason.
-
-    Args:
-        tried: over the whole trace.
-    """
-    usd: dict[tuple[Place, str], float] = {}
-    for each in tried:
-        if objective.excess(each.figures) <= 0:
-            group = each.place, each.strategy.environment
-            usd[group] = min(usd.get(group, math.inf), each.figures.usd_per_month)
-    hopeful, hopeless = [], []
-    for each in candidates:
-        cheapest = min((usd[group] for group in usd if group[0] == each.place), default=math.inf)
-        own = usd.get((each.place, each.strategy.environment), math.inf)
-        if own <= _DEARER * cheapest:
-            hopeful.append(each)
-        else:
-            reason = (
-                f"the best of every {_PILOTS}th setting of its environment costs {own:.2f} USD a month, "
-                f"another environment's {cheapest:.2f}"
-            )
-            hopeless.append(replace(each, pruned=reason))
-    return hopeful, hopeless
 
 
 def _bound(question: Question, candidate: Candidate, constant: Sequence[Candidate]) -> Figures:
@@ -239,53 +235,69 @@ def _first(objective: Objective, candidates: Sequence[Candidate], place: Place) 
     return min(mine, key=lambda candidate: rank(objective, candidate.figures))
 
 
-def _best(
-    objective: Objective, candidates: Sequence[Candidate], final: Sequence[Candidate], number: int
-) -> list[Candidate]:
-    """Up to ``number`` of each environment and place that may beat the place's best over the whole trace.
+# Figures in windows that are corrected by how far they were off.
+_CORRECTED: Final = ("slow", "mean_s", "sd_s", "failed")
 
-    Half are from the front of cost against the objective's margin, from the cheapest that nearly meets it to the
-    dearest, since windows may be kinder than the trace. The others are the cheapest that meet it.
+
+def _likely(
+    question: Question,
+    waiting: Sequence[Candidate],
+    pairs: Sequence[tuple[Candidate, Candidate]],
+    final: Sequence[Candidate],
+) -> list[Candidate]:
+    """Some of each environment and place (`_AT_A_TIME`) that may beat what surely meets the objective: at first from
+    the front of cost against the objective's margin, from the cheapest to the dearest; then the cheapest that meet it.
+
+    Args:
+        pairs: candidates in windows, and the same over the whole trace: by how far those of a policy were off, others
+            are corrected.
     """
-    chosen = []
-    for place, environment in {(each.place, each.strategy.environment): None for each in candidates}:
-        best = _first(objective, final, place).figures
-        limit = rank(objective, replace(best, usd_per_month=(1 + _COST_ERROR) * best.usd_per_month))[:2]
-        mine = [each for each in candidates if (each.place, each.strategy.environment) == (place, environment)]
-        mine = [each for each in mine if rank(objective, each.figures, nearly=_NEARLY)[:2] < limit]
-        front, least = [], math.inf
-        for each in sorted(mine, key=lambda each: (each.figures.usd_per_month, objective.margin(each.figures))):
-            if objective.margin(each.figures) < least:
-                least = objective.margin(each.figures)
-                front.append(each)
-        spread = front[:: math.ceil(2 * len(front) / number) or 1]
-        cheapest = sorted(mine, key=lambda each: rank(objective, each.figures))
-        chosen += list({id(each): each for each in [*spread, *cheapest]}.values())[:number]
+    objective, groups = question.objective, dict[tuple[Place, str], list[Candidate]]()
+    factors, least_usd = _factors(pairs), _least_usd(objective, final)
+    for each in waiting:
+        known = factors.get(_policy(each), {})
+        figures = {name: factor * getattr(each.figures, name) for name, factor in known.items()}
+        corrected = replace(each, figures=replace(each.figures, **figures))
+        if corrected.figures.usd_per_month < (1 + _COST_ERROR) * least_usd.get(each.place, math.inf):
+            groups.setdefault((each.place, each.strategy.environment), []).append(corrected)
+    chosen: list[Candidate] = []
+    for (_, environment), group in groups.items():
+        number = _AT_A_TIME[question.profiles[environment].scales_by]
+        group.sort(key=lambda each: rank(objective, each.figures))
+        if not pairs:
+            front, least = [], math.inf
+            for each in sorted(group, key=lambda each: (each.figures.usd_per_month, objective.margin(each.figures))):
+                if objective.margin(each.figures) < least:
+                    least = objective.margin(each.figures)
+                    front.append(each)
+            group = front[:: math.ceil(len(front) / number)]
+        chosen += [each for each in group[:number] if not pairs or objective.excess(each.figures) <= _NEARLY]
     return chosen
 
 
-def _corrected(candidates: Sequence[Candidate], pairs: Sequence[tuple[Candidate, Candidate]]) -> list[Candidate]:
-    """With figures in windows times the factor by which they were off, where both are known.
-
-    Args:
-        pairs: candidates in windows, and the same over the whole trace.
-    """
-    factors: dict[tuple[str, str], dict[str, float]] = {}
-    for group in {(each.strategy.environment, each.place) for each, _ in pairs}:
-        mine = [pair for pair in pairs if (pair[0].strategy.environment, pair[0].place) == group]
-        sums = {
-            name: [sum(getattr(pair[side].figures, name) for pair in mine) for side in (0, 1)] for name in _CORRECTED
-        }
-        factors[group] = {name: whole / windows for name, (windows, whole) in sums.items() if windows > 0}
-    corrected = []
+def _least_usd(objective: Objective, candidates: Sequence[Candidate]) -> dict[Place, float]:
+    """Of each place, the cost of the cheapest that surely meets the objective."""
+    least: dict[Place, float] = {}
     for each in candidates:
-        known = factors.get((each.strategy.environment, each.place), {})
-        figures = {name: factor * getattr(each.figures, name) for name, factor in known.items()}
-        corrected.append(replace(each, figures=replace(each.figures, **figures)))
-    return corrected
+        if each.runs and objective.interval(each.runs)[1] <= 0:
+            least[each.place] = min(each.figures.usd_per_month, least.get(each.place, math.inf))
+    return least
 
 
-_CORRECTED: Final = ("slow", "mean_s", "sd_s", "failed")
+def _policy(candidate: Candidate) -> tuple[str, str, Place]:
+    return candidate.strategy.environment, candidate.strategy.policy, candidate.place
+
+
+def _factors(pairs: Sequence[tuple[Candidate, Candidate]]) -> dict[tuple[str, str, Place], dict[str, float]]:
+    """Of each policy, figures over the whole trace relative to those in windows, as far as these are not 0."""
+    policies: dict[tuple[str, str, Place], list[tuple[Figures, Figures]]] = {}
+    for windows, whole in pairs:
+        policies.setdefault(_policy(windows), []).append((windows.figures, whole.figures))
+    factors: dict[tuple[str, str, Place], dict[str, float]] = {}
+    for policy, both in policies.items():
+        sums = {name: [sum(getattr(pair[side], name) for pair in both) for side in (0, 1)] for name in _CORRECTED}
+        factors[policy] = {name: after / before for name, (before, after) in sums.items() if before > 0}
+    return factors
 
 
 def rank(objective: Objective, figures: Figures, nearly: float = 0.0) -> tuple[float, float, float, float]:

@@ -19,22 +19,19 @@ from mlscale.environments.machine_types import RESERVED_CORES, catalogue
 from mlscale.errors import MlscaleError
 from mlscale_twin.profile import Profile
 from mlscale_twin.strategy.demand import Demand
-from mlscale_twin.strategy.forecast import next_season, one_step_ahead
+from mlscale_twin.strategy.minimums import Minimums, minimums
 
 Policy = Literal["fixed", "reactive", "scheduled", "predictive"]
+# The simplest first.
+POLICIES: Final[Sequence[Policy]] = ("fixed", "reactive", "scheduled", "predictive")
 # Where a strategy runs: the user's own machines, shared with other work or dedicated, or a cloud.
 Place = Literal["local-shared", "local-dedicated", "cloud"]
-# A minimum that changes holds for this long, s; traffic is taken to repeat after a day.
-PART_S: Final = 900
-DAY_PARTS: Final = 86_400 // PART_S
 # The types of machines that EKS may add: the smallest with room for a replica, and at most so many. (Auto Mode, the
 # default, starts none of one core.)
 MACHINES: Final = ("c7i.large", "c7i.xlarge")
 _MOST_MACHINES: Final = 60
 # The most replicas that `Scaling` allows.
 MOST_REPLICAS: Final = 64
-# Utilisation that a minimum is sized for.
-_MINIMUM_UTILISATION: Final = 0.7
 _TARGETS: Final = (0.5, 0.7, 1.0, 1.5, 2.0, 3.0)
 _PERCENT: Final = (30, 40, 50, 60, 70, 80)
 _DELAYS: Final[Mapping[str, Sequence[Any]]] = {
@@ -61,18 +58,20 @@ GRIDS: Final[Mapping[str, Sequence[Mapping[str, Sequence[Any]]]]] = {
         },
     ),
 }
+# Minimums over the trace, and over a day after it.
+_Least = tuple[Minimums, Minimums]
 
 
 @dataclass(frozen=True)
 class Strategy:
-    """``scaling``: every setting of the environment; ``minimums``: replicas at least, by `PART_S` of the trace;
-    ``next_minimums``: the same to be deployed after it, by `PART_S` from the time of day at which the trace begins."""
+    """``scaling``: every setting of the environment; ``minimums``: from when of the trace on, s, there are at least how
+    many replicas; ``next_minimums``: the same of a day after it, from the time of day at which the trace begins."""
 
     environment: str
     policy: Policy
     scaling: Mapping[str, Any]
-    minimums: tuple[int, ...] = ()
-    next_minimums: tuple[int, ...] = ()
+    minimums: Minimums = ()
+    next_minimums: Minimums = ()
 
     @property
     def places(self) -> tuple[Place, ...]:
@@ -89,12 +88,17 @@ class Strategy:
         """Whether the number of replicas never changes."""
         return int(self.scaling["min_replicas"]) == self.most_replicas
 
-    def least(self, from_s: int, to_s: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """Replicas at least, by `PART_S` of the trace between two times, and how long of each part lies there, s."""
-        parts = np.arange(from_s // PART_S, -(-to_s // PART_S))
-        minimums = np.array(self.minimums or [0])[np.minimum(parts, max(len(self.minimums) - 1, 0))]
-        seconds = np.minimum(to_s, (parts + 1) * PART_S) - np.maximum(from_s, parts * PART_S)
-        return np.maximum(int(self.scaling["min_replicas"]), minimums), seconds
+    def least(self, from_s: float, to_s: float) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+        """Replicas at least between two times of the trace, one number after the other, and how long each holds, s."""
+        edges = np.clip([-math.inf, *(at_s for at_s, _ in self.minimums), math.inf], from_s, to_s)
+        numbers = np.maximum(int(self.scaling["min_replicas"]), [0, *(number for _, number in self.minimums)])
+        seconds = np.diff(edges)
+        return numbers[seconds > 0], seconds[seconds > 0]
+
+    def constant(self, replicas: int) -> Strategy:
+        """The same with so many replicas all the time."""
+        scaling = {**self.scaling, "min_replicas": replicas, "max_replicas": replicas}
+        return Strategy(self.environment, "fixed", scaling)
 
     @property
     def name(self) -> str:
@@ -120,23 +124,25 @@ def strategies(
     most_replicas: int = MOST_REPLICAS,
     seed: int = 0,
 ) -> list[Strategy]:
-    """About ``number`` different strategies, evenly over the environments: the arms "shipped" and "matched", constant
-    numbers of replicas, and a random sample of the grids, evenly without a changing minimum, with a scheduled one and,
-    from two days of traffic on, with a predictive one (`_minimums`).
+    """About ``number`` different strategies, evenly over the environments: the arms "shipped" and "matched", every
+    constant number of replicas that may do, and a random sample of the grids, with and without a minimum that changes
+    (`mlscale_twin.strategy.minimums`). A larger ``number`` adds to those of a smaller.
 
     Args:
         sizes: of a replica, such as {"cpu_cores": 0.3}, as far as an environment has them. most_replicas: that there is
             room for.
 
     Raises:
-        MlscaleError: an unknown environment, or sizes that it refuses.
+        MlscaleError: an unknown environment, or one that has no replicas of these sizes, or too few for the traffic.
     """
-    rng = np.random.default_rng(seed)
-    chosen: list[Strategy] = []
-    for place, name in enumerate(names):
-        share = (number - len(chosen)) // (len(names) - place)
-        chosen += _of_environment(name, profiles[name], demand, share, sizes, most_replicas, rng)
-    return chosen
+    share = number // len(names)
+    return [
+        each
+        for name in names
+        for each in _of_environment(
+            name, profiles[name], demand, share, sizes, most_replicas, np.random.default_rng(seed)
+        )
+    ]
 
 
 def _of_environment(
@@ -164,9 +170,11 @@ def _of_environment(
     clipped = partial(_clipped, most=most_replicas)
     highest = sorted({clipped(most_busy * factor) for factor in (0.8, 1.0, 1.25, 1.5, 2.0)})
     lowest = sorted({1, *(clipped(usually_busy * factor) for factor in (0.5, 1.0, 1.5))})
-    minimums = _minimums(demand, request_s, most_replicas)
+    changing = minimums(demand, profile, matched.model_dump(), request_s, most_replicas)
 
-    def strategy(policy: Policy, base: Scaling, settings: Mapping[str, Any], low: int, high: int) -> Strategy:
+    def strategy(
+        policy: Policy, base: Scaling, settings: Mapping[str, Any], low: int, high: int, least: _Least = ((), ())
+    ) -> Strategy:
         changes = {**own, **settings, "min_replicas": low, "max_replicas": max(low, high)}
         before = base.model_dump()
         if "max_machines" in before:  # room for all, else those above the limit would never start
@@ -174,51 +182,28 @@ def _of_environment(
             changes["max_machines"] = min(max(before["max_machines"], room), _MOST_MACHINES)
         scaling = type(base).model_validate({**before, **changes}).model_dump()
         over_time, next_day = (
-            tuple(min(least, scaling["max_replicas"]) for least in each) for each in minimums.get(policy, ((), ()))
+            tuple((from_s, min(number, scaling["max_replicas"])) for from_s, number in each) for each in least
         )
         return Strategy(name, policy, scaling, over_time, next_day)
 
     chosen = [strategy("reactive", environment.arm(arm), {}, 1, highest[-1]) for arm in ("shipped", "matched")]
     most = clipped(2 * highest[-1])
-    constant = np.unique(np.linspace(lowest[-1], most, max(2, number // 5)).round().astype(int)).tolist()
+    constant = range(clipped(usually_busy), most + 1)
     chosen += [strategy("fixed", matched, {}, replicas, replicas) for replicas in constant]
     combinations = [combination for grid in GRIDS[name] for combination in _combinations(grid)]
-    policies: tuple[Policy, ...] = ("reactive", *minimums)
+    floors: list[tuple[Policy, int, _Least]] = [("reactive", low, ((), ())) for low in lowest]
+    floors += [(policy, 1, least) for policy, least in changing]
     every = [
-        (policy, settings, low, high)
+        (policy, settings, low, high, least)
         for settings in combinations
-        for policy in policies
-        for low in (lowest if policy == "reactive" else [1])
+        for policy, low, least in floors
         for high in highest
         if low < high  # else it is fixed
     ]
     sample = rng.permutation(len(every))[: max(0, number - len(chosen))]
-    for policy, settings, low, high in (every[place] for place in sample):
-        chosen.append(strategy(policy, matched, settings, low, high))
+    for policy, settings, low, high, least in (every[place] for place in sample):
+        chosen.append(strategy(policy, matched, settings, low, high, least))
     return list({repr(each): each for each in chosen}.values())
-
-
-def _minimums(demand: Demand, request_s: float, most: int) -> dict[Policy, tuple[tuple[int, ...], tuple[int, ...]]]:
-    """The minimums of policies that change it, over the trace and after it.
-
-    Scheduled: the first day's, again every day; within that day it is hindsight. Predictive: each part's is forecast
-    from the parts before it; a trace shorter than two days cannot tell what that is worth. A single part has neither.
-    """
-
-    def sized(rates: npt.NDArray[np.float64]) -> tuple[int, ...]:
-        return tuple(_clipped(rate * request_s / _MINIMUM_UTILISATION, most) for rate in rates)
-
-    parts = demand.by_part(PART_S)
-    if len(parts) < 2:
-        return {}
-    day = sized(parts[:DAY_PARTS])
-    minimums: dict[Policy, tuple[tuple[int, ...], tuple[int, ...]]] = {
-        "scheduled": (tuple(np.resize(day, len(parts)).tolist()), day)
-    }
-    if len(parts) >= 2 * DAY_PARTS:
-        after = np.roll(next_season(parts, DAY_PARTS), len(parts) % DAY_PARTS)  # from the trace's time of day on
-        minimums["predictive"] = sized(one_step_ahead(parts, DAY_PARTS)), sized(after)
-    return minimums
 
 
 def _machine(cores: float) -> str:

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from mlscale.cost import Prices, Tenancy, Usage, machine_changes, mean_and_peak, usd_per_month
-from mlscale.loadgen.schedules import intended_times
 from mlscale.measurement.measure import Progress, no_progress
 from mlscale.runs.schedule import Constant, OpenLoop
 from mlscale_twin.profile import Profile
 from mlscale_twin.strategy.demand import Demand, Window
-from mlscale_twin.strategy.objective import Figures, Objective
-from mlscale_twin.strategy.strategies import PART_S, Place, Strategy, busy_s
+from mlscale_twin.strategy.objective import SHARE_SLOW, Figures, Objective
+from mlscale_twin.strategy.strategies import Place, Strategy, busy_s
+
+if TYPE_CHECKING:
+    from mlscale_twin.twin import TwinResult
 
 # Simulated before a window and not counted, s: at least so long, and at most.
 _WARM_UP_S: Final = (60, 900)
@@ -47,13 +50,9 @@ class Question:
         return Window(0, len(self.demand.rates_rps), 1.0)
 
     @cached_property
-    def schedule(self) -> OpenLoop:
-        return self.demand.window(0, self.demand.duration_s)
-
-    @cached_property
     def sends_s(self) -> npt.NDArray[np.float64]:
-        """The arrivals of the whole trace, s (n,): every strategy gets them, in windows too."""
-        return np.concatenate(list(intended_times(self.schedule, self.seed, chunk=16_384)))
+        """When the requests of the whole trace are sent, s (n,): the same for every strategy, in windows too."""
+        return self.demand.sends_s(self.seed)
 
     def busy_s(self, strategy: Strategy) -> float:
         """Time for which a request keeps a replica of the strategy busy, s."""
@@ -76,17 +75,17 @@ class Trial:
 
 @dataclass(frozen=True)
 class _Part:
-    """Of the trace, from ``begin`` on, s; what happens from ``counted_s`` after it on counts, and stands for ``weight``
-    times as much. ``sends_s``, ``initial``: as of `mlscale_twin.twin.Setup`. ``least``: replicas at least, on
-    average."""
+    """Of the trace, from ``begin`` on, for ``duration_s``; what happens from ``counted_s`` after it on counts, and
+    stands for ``weight`` times as much. ``sends_s``, ``initial``: as of `mlscale_twin.twin.Setup`. ``least``: replicas
+    at least, on average."""
 
-    schedule: OpenLoop
     begin: int
+    duration_s: float
     counted_s: float
     weight: float
-    sends_s: npt.NDArray[np.float64] | None = None
-    initial: int | None = None
-    least: float = 0.0
+    sends_s: npt.NDArray[np.float64]
+    initial: int
+    least: float
 
 
 def trial_of(question: Question, strategy: Strategy, windows: Sequence[Window]) -> Trial:
@@ -99,19 +98,16 @@ def trial_of(question: Question, strategy: Strategy, windows: Sequence[Window]) 
 
 def _part(question: Question, strategy: Strategy, window: Window) -> _Part:
     begin = max(0, window.start - _warm_up_s(strategy))
-    if window == question.whole:
-        return _Part(question.schedule, 0, 0.0, 1.0)
-    rates_rps = question.demand.rates_rps[begin : window.end]
-    schedule = OpenLoop(duration_s=float(len(rates_rps)), rate=Constant(rate_rps=float(rates_rps.mean())))
     first, last = np.searchsorted(question.sends_s, [begin, window.end])
-    sends_s = question.sends_s[first:last] - begin
-    initial = None
+    sends_s = question.sends_s[first:last]  # no copy, of which many may wait to be simulated
+    sends_s = sends_s - begin if begin else sends_s
+    initial = int(strategy.least(begin, begin + 1)[0][0])
     if begin > 0:
-        busy = float(rates_rps[:60].mean()) * question.busy_s(strategy)
-        scheduled = int(strategy.least(begin, begin + 1)[0][0])
-        initial = min(max(math.ceil(busy / _FIRST_UTILISATION), scheduled), strategy.most_replicas)
+        busy = float(question.demand.rates_rps[begin : min(begin + 60, window.end)].mean()) * question.busy_s(strategy)
+        initial = min(max(math.ceil(busy / _FIRST_UTILISATION), initial), strategy.most_replicas)
     least = _mean_least(strategy, window)
-    return _Part(schedule, begin, float(window.start - begin), window.weight, sends_s, initial, least)
+    counted_s, duration_s = float(window.start - begin), float(window.end - begin)
+    return _Part(begin, duration_s, counted_s, window.weight, sends_s, initial, least)
 
 
 def _mean_least(strategy: Strategy, window: Window) -> float:
@@ -136,18 +132,38 @@ def run_trial(trial: Trial) -> Figures:
     return _weighted([(part, *_simulate(trial, part)) for part in trial.parts], trial.least)
 
 
-def _simulate(trial: Trial, part: _Part) -> tuple[int, Figures]:
-    """Requests and figures of a part, without cost."""
+def alone(question: Question, strategy: Strategy) -> dict[str, float]:
+    """The response times of requests that never wait, s, by the options that ask for them."""
+    rate_rps = 0.1 / question.busy_s(strategy)
+    duration_s = _ALONE / rate_rps
+    evenly = OpenLoop(duration_s=duration_s, rate=Constant(rate_rps=rate_rps), arrivals="even")
+    demand = Demand(np.full(math.ceil(duration_s), rate_rps), schedule=evenly)
+    steady = replace(question, demand=demand, progress=no_progress)
+    trial = trial_of(steady, strategy.constant(1), [steady.whole])
+    statistics = _run(trial, trial.parts[0]).statistics
+    return {
+        "--p95": statistics.quantile(1 - SHARE_SLOW),
+        "--mean": float(statistics.mean_s[0]),
+        "--sigma": float(statistics.sd_s[0]),
+    }
+
+
+# Requests simulated for that.
+_ALONE: Final = 500
+
+
+def _run(trial: Trial, part: _Part) -> TwinResult:
     from mlscale_twin.simulate import machines_of
     from mlscale_twin.twin import Setup, Twin
 
     strategy, profile = trial.strategy, trial.profile
     component, work = next(iter(profile.work.items()))
     types, boot = machines_of({component: strategy.scaling})
-    minimums = [(index * PART_S - part.begin, least) for index, least in enumerate(strategy.minimums)]
+    now = max(bisect_right([from_s for from_s, _ in strategy.minimums], part.begin) - 1, 0)
+    rate = Constant(rate_rps=len(part.sends_s) / part.duration_s)
     setup = Setup(
         profile=profile,
-        schedule=part.schedule,
+        schedule=OpenLoop(duration_s=part.duration_s, rate=rate),
         scalings={component: dict(strategy.scaling)},
         photos=tuple(f"photo-{index:03d}" for index in range(len(work.photos))) or ("photo",),
         work_factor=trial.work_factor,
@@ -156,20 +172,26 @@ def _simulate(trial: Trial, part: _Part) -> tuple[int, Figures]:
         seed=trial.seed,
         records=False,
         begin_s=part.counted_s,
-        scheduled_min=[(max(0.0, from_s), least) for from_s, least in minimums if from_s > -PART_S],
+        scheduled_min=[(max(0.0, from_s - part.begin), least) for from_s, least in strategy.minimums[now:]],
         initial=part.initial,
         sends_s=part.sends_s,
     )
-    outcome = Twin(setup).run()
-    statistics, limit_s = outcome.statistics, trial.limit_s
+    return Twin(setup).run()
+
+
+def _simulate(trial: Trial, part: _Part) -> tuple[int, Figures]:
+    """Requests and figures of a part, without cost."""
+    strategy, profile, limit_s = trial.strategy, trial.profile, trial.limit_s
+    outcome = _run(trial, part)
+    statistics = outcome.statistics
     answered, failed = int(statistics.count[0]), int(statistics.count[1:].sum())
     sent = max(1, answered + failed)
     slow = statistics.share_above(limit_s) * answered if answered else 0.0
-    first, counted_s = setup.first_replicas(strategy.scaling), part.schedule.duration_s - part.counted_s
+    counted_s = part.duration_s - part.counted_s
     scaled = [(each.t_s, int(each.detail["to"])) for each in outcome.events if each.kind == "scale_decision"]
-    replicas, peak = mean_and_peak(_from(part, scaled), counted_s, first)
+    replicas, peak = mean_and_peak(_from(part, scaled), counted_s, part.initial)
     requested = machine_changes(
-        [(each.t_s, each.kind) for each in outcome.events], [{**strategy.scaling, "min_replicas": first}]
+        [(each.t_s, each.kind) for each in outcome.events], [{**strategy.scaling, "min_replicas": part.initial}]
     )
     machines, _ = mean_and_peak(_from(part, requested), counted_s, requested[0][1])
     figures = Figures(
@@ -209,7 +231,7 @@ def _weighted(parts: Sequence[tuple[_Part, int, Figures]], least: float) -> Figu
         return of_all / (sum(weights) or 1.0)
 
     requests = [part.weight * number for part, number, _ in parts]
-    seconds = [part.weight * (part.schedule.duration_s - part.counted_s) for part, _, _ in parts]
+    seconds = [part.weight * (part.duration_s - part.counted_s) for part, _, _ in parts]
     known = sum(part.least * length_s for (part, _, _), length_s in zip(parts, seconds, strict=True)) / sum(seconds)
     mean_s = mean(lambda figures: figures.mean_s, requests)
     square_s2 = mean(lambda figures: figures.sd_s**2 + figures.mean_s**2, requests)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from mlscale_twin.profile_files import read_profile
 from mlscale_twin.strategy.demand import Demand
-from mlscale_twin.strategy.forecast import next_season, one_step_ahead
+from mlscale_twin.strategy.forecast import ahead, next_season
+from mlscale_twin.strategy.minimums import DAY_PARTS, PART_S
 from mlscale_twin.strategy.paste import settings_files
-from mlscale_twin.strategy.strategies import DAY_PARTS, PART_S, strategies
+from mlscale_twin.strategy.strategies import strategies
 
 DAY = 5.0 + 4.0 * np.sin(np.arange(DAY_PARTS) / DAY_PARTS * 2 * np.pi)
 
@@ -18,17 +20,17 @@ def test_the_future_changes_no_forecast() -> None:
     rates = np.concatenate([DAY, 1.2 * DAY])
     changed = rates.copy()
     changed[150:] = 99.0
-    np.testing.assert_array_equal(one_step_ahead(rates, DAY_PARTS)[:151], one_step_ahead(changed, DAY_PARTS)[:151])
+    np.testing.assert_array_equal(ahead(rates, DAY_PARTS)[:152], ahead(changed, DAY_PARTS)[:152])
 
 
 def test_a_day_that_repeats_is_foreseen_and_a_busier_one_nearly() -> None:
-    forecast = one_step_ahead(np.tile(DAY, 3), DAY_PARTS)
+    forecast = ahead(np.tile(DAY, 3), DAY_PARTS)
     np.testing.assert_allclose(forecast[2 * DAY_PARTS :], DAY)
     busier = np.concatenate([DAY, 1.5 * DAY])
-    later = slice(DAY_PARTS + 4, None)
-    np.testing.assert_allclose(one_step_ahead(busier, DAY_PARTS)[later], busier[later])
+    later = slice(DAY_PARTS + 5, None)
+    np.testing.assert_allclose(ahead(busier, DAY_PARTS)[later], busier[later])
     np.testing.assert_allclose(next_season(busier, DAY_PARTS), 1.5 * 1.5 * DAY)
-    assert (one_step_ahead(np.array([9.0, 1.0, 0.0, 0.0]), DAY_PARTS) >= 0).all()
+    assert (ahead(np.array([9.0, 1.0, 0.0, 0.0]), DAY_PARTS) >= 0).all()
 
 
 @pytest.mark.parametrize(("days", "policies"), [(1, {"scheduled"}), (2, {"scheduled", "predictive"})])
@@ -39,22 +41,33 @@ def test_a_forecast_needs_a_day_to_learn_and_a_day_to_be_tried_on(days: int, pol
     changing = {each.policy: each for each in tried if each.minimums}
     assert set(changing) == policies
     scheduled = changing["scheduled"]
-    assert scheduled.minimums == scheduled.next_minimums * days, "the first day's, again"
+    day = np.array(scheduled.next_minimums)
+    again = np.concatenate([np.add(day, [number * 86_400, 0]) for number in range(days)])
+    np.testing.assert_array_equal(
+        replicas_at(scheduled.minimums, days), replicas_at(again, days), "the first day's, again"
+    )
     if "predictive" in policies:
-        assert changing["predictive"].minimums[DAY_PARTS:] != scheduled.minimums[DAY_PARTS:]
-        assert len(settings_files(changing["predictive"])["minimum.csv"].splitlines()) == 1 + DAY_PARTS
+        assert (replicas_at(changing["predictive"].minimums, 2) != replicas_at(scheduled.minimums, 2))[86_400:].any()
+
+
+def replicas_at(minimums: npt.ArrayLike, days: int) -> npt.NDArray[np.float64]:
+    """In each second of the days."""
+    from_s, least = np.asarray(minimums).T
+    return np.asarray(least[np.searchsorted(from_s, np.arange(days * 86_400), side="right") - 1])
 
 
 @pytest.mark.parametrize("parts", [4, 3 * DAY_PARTS // 2, 5 * DAY_PARTS // 2])
 def test_a_table_of_minimums_begins_at_the_time_of_day_of_the_trace(parts: int) -> None:
-    """Whether or not the trace ends at that time of day; what a short one does not cover has the usual minimum."""
+    """Whether or not the trace ends at that time of day. It rises in time for the next day, and what a short
+    trace does not cover has the usual minimum."""
     busy = np.tile(np.where(np.arange(DAY_PARTS) < DAY_PARTS // 4, 8.0, 1.0), 3)[:parts]
     demand, profiles = Demand(np.repeat(busy, PART_S)), {"k3s": read_profile("k3s")}
     tried = strategies(["k3s"], profiles, demand, 60, sizes={"cpu_cores": 0.3})
     for policy in {each.policy for each in tried if each.minimums}:
         strategy = next(each for each in tried if each.policy == policy)
         rows = [line.split(",") for line in settings_files(strategy)["minimum.csv"].splitlines()[1:]]
-        least = [int(row[1]) for row in rows]
-        known = min(parts, DAY_PARTS // 4)
-        assert min(least[:known]) > max(least[known:]), policy
-        assert [int(row[0]) for row in rows] == [PART_S * place for place in range(min(parts + 1, DAY_PARTS))]
+        table = replicas_at([[float(cell) for cell in row] for row in rows], 1)
+        known_s = PART_S * min(parts, DAY_PARTS // 4)
+        in_time_s = 86_400 - (120 if parts > DAY_PARTS else 0)
+        assert min(table[:known_s]) > max(table[known_s:in_time_s]), policy
+        assert (table[-1] == table[0]) == (parts > DAY_PARTS)
