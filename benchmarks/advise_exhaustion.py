@@ -43,7 +43,7 @@ def _spiky(base: float, spike: float, share: float, hours: float, seed: int) -> 
 
 
 def _wave(low: float, high: float, period_min: float, hours: float) -> Floats:
-    return low + (high - low) * (1 - np.cos(2 * np.pi * _minutes(hours) / period_min)) / 2
+    return np.asarray(low + (high - low) * (1 - np.cos(2 * np.pi * _minutes(hours) / period_min)) / 2)
 
 
 def _daily(minute: int, width: int, base: float, spike: float, days: int) -> Floats:

@@ -111,9 +111,11 @@ class Spike(_Data):
 class Trace(_Data):
     """A recorded arrival trace.
 
-    ``file`` is CSV with a ``TIMESTAMP`` column (date-times, as in AzurePublicDataset's LLM traces), a ``time_s`` column
-    (seconds), or columns ``time_s,rate_rps`` (a rate that holds until the next row). ``speed`` divides the trace's
-    times (2 = twice as fast); ``keep`` is the share of arrivals kept (drawn from the seed) or the factor on the rates.
+    ``file`` is in one of the formats of docs/strategy.md: CSV with a ``TIMESTAMP`` column (date-times, as in
+    AzurePublicDataset's LLM traces) or ``time_s`` (seconds), of arrivals, or of rates beside either (``rate_rps``: each
+    holds until the next row); or JSON of Prometheus or CloudWatch. Times count from the first row. ``speed``
+    divides them (2 = twice as fast); ``keep`` is the share of arrivals kept (drawn from the seed) or the factor on the
+    rates.
     """
 
     shape: Literal["trace"] = "trace"

@@ -90,7 +90,9 @@ def decide(experiment: Experiment, settings: Settings, runs: Sequence[Run], bar:
         said.append(
             "cloud: no advice, since only runs on Kubernetes show how the model runs in a container (make cluster)."
         )
-    return Decision(found, advice, [f"For {settings.trace.name}, simulated:", *said])
+    demand = advice.question.demand
+    read = f"For {settings.trace.name} ({demand.summary}), simulated:"
+    return Decision(found, advice, [read, *demand.notes, *said])
 
 
 def _write(advice: Advice, settings: Settings) -> None:

@@ -22,6 +22,11 @@ from mlscale_twin.strategy.trial import Question, run_trial, trial_of, with_cost
 Stage = Literal["bound", "windows", "whole trace"]
 WINDOW_S: Final = 300
 WINDOWS: Final = 8
+# Of an environment whose loop decides several times a second, which takes most time, one strategy of so many is tried
+# first. The others are not where the best of those is dearer than another environment's by more than this factor.
+_FREQUENT: Final = ("worker-controller", "ray-serve")
+_PILOTS: Final = 4
+_DEARER: Final = 1.25
 # Shorter traces are simulated as a whole: windows would hardly be shorter, with what is simulated before each.
 SHORT_S: Final = 4800
 # Strategies of an environment and place that are simulated over the whole trace at a time, by their control loop: the
@@ -74,14 +79,22 @@ def search(question: Question, strategies: Sequence[Strategy], executor: Executo
     run_trial(trial_of(question, constant[0].strategy, [Window(0, 1, 1.0)]))
     final = repeated(question, over_all(question, constant, executor), executor)
     left, pruned = _bounded(question, [each for each in every if not each.strategy.is_constant], final)
-    waiting = _simulated(question, left, _windows(question), executor)
+    frequent = [each for each in left if question.profiles[each.strategy.environment].scales_by in _FREQUENT]
+    numbers = {key: number for number, key in enumerate(dict.fromkeys(id(each.strategy) for each in frequent))}
+    later = [] if _is_short(question) else [each for each in frequent if numbers[id(each.strategy)] % _PILOTS]
+    keys = {each.key for each in later}
+    waiting = _simulated(question, [each for each in left if each.key not in keys], _windows(question), executor)
     if _is_short(question):
         final, waiting = repeated(question, [*final, *waiting], executor), []
     pairs: list[tuple[Candidate, Candidate]] = []
-    for _ in range(_ROUNDS):
+    for number in range(_ROUNDS):
+        if number == 1:
+            hopeful, hopeless = _hopeful(question.objective, later, final)
+            waiting, pruned = (
+                [*waiting, *_simulated(question, hopeful, _windows(question), executor)],
+                [*pruned, *hopeless],
+            )
         likely = {each.key for each in _likely(question, waiting, pairs, final)}
-        if not likely:
-            break
         chosen = [each for each in waiting if each.key in likely]
         waiting = [each for each in waiting if each.key not in likely]
         whole = over_all(question, chosen, executor)
@@ -202,6 +215,34 @@ def _bounded(
         else:
             left.append(bound)
     return left, pruned
+
+
+def _hopeful(
+    objective: Objective, candidates: Sequence[Candidate], tried: Sequence[Candidate]
+) -> tuple[list[Candidate], list[Candidate]]:
+    """Those in environments that are not much dearer than another one in their place, and the others with the reason.
+
+    Args:
+        tried: over the whole trace.
+    """
+    usd: dict[tuple[Place, str], float] = {}
+    for each in tried:
+        if objective.excess(each.figures) <= 0:
+            group = each.place, each.strategy.environment
+            usd[group] = min(usd.get(group, math.inf), each.figures.usd_per_month)
+    hopeful, hopeless = [], []
+    for each in candidates:
+        cheapest = min((usd[group] for group in usd if group[0] == each.place), default=math.inf)
+        own = usd.get((each.place, each.strategy.environment), math.inf)
+        if own <= _DEARER * cheapest:
+            hopeful.append(each)
+        else:
+            reason = (
+                f"the best of every {_PILOTS}th setting of its environment costs {own:.2f} USD a month, "
+                f"another environment's {cheapest:.2f}"
+            )
+            hopeless.append(replace(each, pruned=reason))
+    return hopeful, hopeless
 
 
 def _bound(question: Question, candidate: Candidate, constant: Sequence[Candidate]) -> Figures:

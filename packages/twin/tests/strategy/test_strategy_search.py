@@ -29,6 +29,7 @@ from mlscale_twin.strategy.demand import Demand, Window
 from mlscale_twin.strategy.objective import Figures, Objective, pareto_front
 from mlscale_twin.strategy.oracle import oracle_replicas
 from mlscale_twin.strategy.paste import settings_files
+from mlscale_twin.strategy.search import Candidate, _hopeful
 from mlscale_twin.strategy.strategies import Policy, Strategy, strategies
 from mlscale_twin.strategy.trial import Question, run_trial, trial_of
 from mlscale_twin.studies.executors import executor
@@ -170,6 +171,19 @@ def test_an_oracle_of_a_constant_rate_needs_as_many_as_meet_the_objective() -> N
     assert enough > 1
     with executor(None) as pool:
         assert oracle_replicas(question, policy, pool) == enough
+
+
+def test_an_environment_that_is_much_dearer_is_left_and_why() -> None:
+    objective = Objective(p95_s=1.0)
+    cheap, dear = first("k3s"), first("torchserve")
+    tried = [
+        Candidate(cheap, "local-shared", figures(10.0, 0.01), "whole trace"),
+        Candidate(dear, "local-shared", figures(20.0, 0.01), "whole trace"),
+    ]
+    hopeful, hopeless = _hopeful(objective, tried, tried)
+    assert [each.strategy for each in hopeful] == [cheap]
+    assert [each.strategy for each in hopeless] == [dear]
+    assert "20.00 USD a month, another environment's 10.00" in hopeless[0].pruned
 
 
 def test_an_oracle_is_one_of_the_95th_percentile_alone() -> None:
