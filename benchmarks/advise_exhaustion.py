@@ -39,7 +39,7 @@ def _noisy(rates: Floats, spread: float, seed: int) -> Floats:
 
 
 def _spiky(base: float, spike: float, share: float, hours: float, seed: int) -> Floats:
-    return base + spike * (np.random.default_rng(seed).random(round(60 * hours)) < share)
+    return np.asarray(base + spike * (np.random.default_rng(seed).random(round(60 * hours)) < share), dtype=np.float64)
 
 
 def _wave(low: float, high: float, period_min: float, hours: float) -> Floats:
