@@ -1,4 +1,4 @@
-"""Waking up: from the first request while nothing runs to its right answer, in parts; what rest costs (METHOD §3)."""
+"""Waking up: from the first request while nothing runs to its right answer, in parts (METHOD §3)."""
 
 from __future__ import annotations
 
@@ -11,15 +11,12 @@ import pandas as pd
 from mlscale.analysis.components import replicas_in_all
 from mlscale.analysis.durations import durations
 from mlscale.analysis.provisioning import decisions, lives
-from mlscale.analysis.resources import cpu_by_role
 from mlscale.analysis.summary import NAN, labels
 from mlscale.runs import Run
 
 # The parts, one after another: until the autoscaler has decided, until a machine accepts the replica, until its
 # container (or process) runs, until it is ready, and until the client has a right answer.
 PARTS: Final = ("decision_s", "machine_s", "container_s", "load_s", "answer_s")
-# How much of the rest before a wake-up is averaged, s.
-_REST_S: Final = 20.0
 _LOST: Final = ("timeout", "refused", "reset", "unfinished")
 
 
@@ -30,15 +27,9 @@ def wake_ups(runs: Sequence[Run], level_s: float) -> pd.DataFrame:
         asked_s: run clock of the first request while no replica is ready or starting. wake_s: from there to the first
         right answer; `PARTS`, which add up to it, of the replica that was ready first (NaN: not observed). requests:
         sent until that answer; late: answered rightly, but after more than ``level_s``; wrong: answered wrongly or
-        with an error; lost: not answered. rest_cores: CPU in use before, without load generator and host.
+        with an error; lost: not answered.
     """
     return pd.DataFrame([labels(run) | row for run in runs for row in _of_run(run, level_s)])
-
-
-def resting_cores(run: Run, from_s: float, to_s: float) -> float:
-    """CPU in use in [from_s, to_s] by replicas, data plane and control plane, cores."""
-    used = cpu_by_role(run.resources, from_s, to_s)["mean_cores"]
-    return float(used.reindex(["replica", "data_plane", "control_plane"]).sum())
 
 
 def _of_run(run: Run, level_s: float) -> Iterator[dict[str, Any]]:
@@ -62,7 +53,6 @@ def _of_run(run: Run, level_s: float) -> Iterator[dict[str, Any]]:
             "late": int((of_it["ok"] & (of_it["response_s"] > level_s)).sum()),
             "lost": int(failed["status"].isin(_LOST).sum()),
             "wrong": int((~failed["status"].isin(_LOST)).sum()),
-            "rest_cores": resting_cores(run, max(begin_s, asked_s - _REST_S), asked_s),
         }
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 
 from mlscale import figures
 from mlscale.analysis.paired import paired_t
-from mlscale.analysis.wakeup import PARTS, asleep, resting_cores, wake_ups
+from mlscale.analysis.wakeup import PARTS, asleep, wake_ups
 from mlscale.cost import Prices, read_prices, usage_of, usd_per_month
 from mlscale.plots.style import display_name
 from mlscale.reporting.document import Element, Section, Text, picture, table
@@ -64,8 +64,9 @@ def _rests(runs: Sequence[Run], prices: Prices) -> Iterator[tuple[str, int, floa
         least = scaling.get("min_replicas")
         if least not in (0, 1) or to_s - from_s < 1 or (least == 0 and not slept):
             continue
-        usd = usd_per_month(run.info.environment, scaling, usage_of(run, from_s, to_s), prices)
-        yield run.info.environment, least, resting_cores(run, from_s, to_s), usd
+        usage = usage_of(run, from_s, to_s)
+        usd = usd_per_month(run.info.environment, scaling, usage, prices)
+        yield run.info.environment, least, usage.busy_cores, usd
 
 
 def _saved_usd(rest: pd.DataFrame) -> dict[str, float]:

@@ -10,7 +10,7 @@ from mlscale_twin.compiled import compiled, inlined
 from mlscale_twin.completion import complete
 from mlscale_twin.memory import Arrays, Memory, memory_of
 from mlscale_twin.polling import reject_sent, wake_pollers
-from mlscale_twin.serving import add_idle, drop_if_abandoned, remove_idle, start_next_waiting, start_service
+from mlscale_twin.serving import add_idle, dequeue, drop_if_abandoned, remove_idle, start_next_waiting, start_service
 from mlscale_twin.tournament import set_time
 
 
@@ -42,9 +42,7 @@ def _take_held(m: Memory, r: int, station: int) -> None:
     s, replica = m.stations[station], m.replicas[r]
     mask = m.queues.shape[1] - 1
     while s.waiting > 0:
-        row = m.queues[station, s.head]
-        s.head = (s.head + 1) & mask
-        s.waiting -= 1
+        row = dequeue(m, station)
         if drop_if_abandoned(m, row, station):
             continue
         if replica.request < 0:
@@ -52,10 +50,7 @@ def _take_held(m: Memory, r: int, station: int) -> None:
             start_service(m, r, row)
         elif replica.outstanding > s.queue_limit:
             s.ongoing -= 1
-            m.requests[row].state = layout.DONE
-            if not m.requests[row].answered:
-                m.requests[row].answered = 1
-                complete(m, row, layout.REFUSED)
+            _end_unserved(m, row, layout.REFUSED)
         else:
             m.queues[len(m.stations) + r, (replica.head + replica.outstanding - 1) & mask] = row
             replica.outstanding += 1
@@ -84,20 +79,22 @@ def kill(r: int, arrays: Arrays) -> None:
         return
     if replica.work_s != layout.NO_WORK:
         set_time(m.end_times_s, m.end_owners, r, math.inf)
-    _lose_request(m, replica.request)
+    _end_unserved(m, replica.request, layout.LOST)
     waiting = replica.outstanding - 1 if s.routing > layout.POLLED_QUEUE else 0
     for number in range(waiting):
-        _lose_request(m, m.queues[len(m.stations) + r, (replica.head + number) & (m.queues.shape[1] - 1)])
+        row = m.queues[len(m.stations) + r, (replica.head + number) & (m.queues.shape[1] - 1)]
+        _end_unserved(m, row, layout.LOST)
     s.ongoing -= 1 + waiting
     replica.request, replica.outstanding, replica.work_s = -1, 0, layout.NO_WORK
 
 
 @compiled
-def _lose_request(m: Memory, row: int) -> None:
+def _end_unserved(m: Memory, row: int, outcome: int) -> None:
+    """A request ends for its client, unless that has given up before."""
     m.requests[row].state = layout.DONE
     if not m.requests[row].answered:
         m.requests[row].answered = 1
-        complete(m, row, layout.LOST)
+        complete(m, row, outcome)
 
 
 @compiled

@@ -17,7 +17,7 @@ from mlscale_twin.cfs import finish, next_run_s
 from mlscale_twin.compiled import inlined
 from mlscale_twin.generator import random_index
 from mlscale_twin.memory import Memory
-from mlscale_twin.serving import drop_if_abandoned, enqueue, start_service
+from mlscale_twin.serving import dequeue, drop_if_abandoned, enqueue, start_service
 from mlscale_twin.tournament import ROOT, set_time
 
 
@@ -274,9 +274,7 @@ def _send_longest_waiting(m: Memory, station: int, r: int) -> int:
     s, replica = m.stations[station], m.replicas[r]
     mask = m.queues.shape[1] - 1
     while s.waiting > 0:
-        row = m.queues[station, s.head]
-        s.head = (s.head + 1) & mask
-        s.waiting -= 1
+        row = dequeue(m, station)
         if drop_if_abandoned(m, row, station):
             if m.requests[row].poller != layout.NONE:
                 m.pollers[station, m.requests[row].poller].row = layout.NONE

@@ -25,6 +25,16 @@ def enqueue(m: Memory, row: int, station: int) -> None:
 
 
 @inlined
+def dequeue(m: Memory, station: int) -> int:
+    """Takes the longest-waiting request, of which there has to be one, from the station's queue."""
+    s = m.stations[station]
+    row = m.queues[station, s.head]
+    s.head = (s.head + 1) & (m.queues.shape[1] - 1)
+    s.waiting -= 1
+    return row
+
+
+@inlined
 def start_service(m: Memory, r: int, row: int) -> None:
     """A replica starts to serve a request that arrived or waited."""
     q, replica = m.requests[row], m.replicas[r]
@@ -114,9 +124,7 @@ def start_next_waiting(m: Memory, r: int, station: int) -> bool:
     """A replica starts the next request in the station's queue that was not given up; False if there is none."""
     s = m.stations[station]
     while s.waiting > 0:
-        row = m.queues[station, s.head]
-        s.head = (s.head + 1) & (m.queues.shape[1] - 1)
-        s.waiting -= 1
+        row = dequeue(m, station)
         if not drop_if_abandoned(m, row, station):
             start_service(m, r, row)
             return True
