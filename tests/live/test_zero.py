@@ -52,7 +52,7 @@ def test_it_sleeps_wakes_up_and_loses_nothing(deployed: Deployed) -> None:
     watched = Watched(deployed, patience_s=PATIENCE_S)
     with contextlib.closing(watched):
         for requests in (0, -7):  # one, and eight at once
-            watched.until(lambda: watched.now() == (0, 0, 0), "nothing runs")
+            watched.until(lambda: watched.samples() and watched.now() == (0, 0, 0), "nothing runs")
             changes = len(_changes(watched))
             replies = load_clients.replies(load_clients.start(deployed, requests, "photo"))
             assert {reply["status"] for reply in replies} == {200}, "held, not dropped"
@@ -61,7 +61,9 @@ def test_it_sleeps_wakes_up_and_loses_nothing(deployed: Deployed) -> None:
         to_zero = [reason for before, after, reason in _changes(watched) if after == 0]
         assert to_zero
         assert all(to_zero), "each with its reason"
-        assert {event.kind for event in watched.events()} >= {"replica_created", "replica_ready", "replica_removed"}
+        watched.until(lambda: watched.events("replica_removed"), "what is scaled in stops, in its own time")
+        assert watched.events("replica_created")
+        assert watched.events("replica_ready")
 
 
 def _changes(watched: Watched) -> list[tuple[int, int, str]]:
