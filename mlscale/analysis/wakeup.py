@@ -75,7 +75,8 @@ def asleep(run: Run) -> list[tuple[float, float]]:
 
 
 def _parts(run: Run, asked_s: float, answered_s: float) -> dict[str, float]:
-    """Each part ends at a milestone; one that was not observed is NaN, and so is the part after it."""
+    """Each part ends at a milestone; one that was not observed is NaN, and so is the part after it. Milestones are
+    observed by polling, some later than what follows from them: none counts as later than the next one."""
     decided = decisions(run)
     grown = decided.loc[(decided["from"] == 0) & (decided["to"] > 0) & (decided["t_s"] >= asked_s), "t_s"]
     ready = lives(run, asked_s, answered_s, "replica_created", "replica_ready", by_s=answered_s)
@@ -85,11 +86,15 @@ def _parts(run: Run, asked_s: float, answered_s: float) -> dict[str, float]:
     }
     started_s = moments.get("replica_started", NAN)
     placed_s = moments.get("replica_scheduled", moments.get("replica_created", NAN))
+    replicas = replicas_in_all(run.replicas)
+    wanted = replicas.loc[(replicas["desired"] > 0) & (replicas["t_s"] >= asked_s), "t_s"]
     milestones = (
-        float(grown.iloc[0]) if len(grown) else NAN,
+        min([*grown, *wanted], default=NAN),
         placed_s,
         started_s,
         moments.get("replica_ready", NAN),
         answered_s,
     )
-    return dict(zip(PARTS, np.diff([asked_s, *milestones]).tolist(), strict=True))
+    in_order = np.fmin.accumulate(milestones[::-1])[::-1]
+    times_s = np.where(np.isnan(milestones), NAN, in_order)
+    return dict(zip(PARTS, np.diff([asked_s, *times_s]).tolist(), strict=True))

@@ -19,6 +19,7 @@ from typing import Any, Final
 from pydantic import Field, field_validator
 
 from mlscale import environments
+from mlscale.analysis.moving import WINDOW_S
 from mlscale.defaults import defaults
 from mlscale.environments import App, Deployed, Environment, Scaling
 from mlscale.environments.base import raise_fatal
@@ -376,5 +377,8 @@ def _clock_from(seconds: float) -> RunClock:
 
 
 def step_of(schedule: ClosedLoop | OpenLoop, start_s: float = 0.0) -> float | None:
-    """t0, the start of the second load stage, on the run's clock; None if there is only one stage."""
-    return start_s + schedule.boundaries_s[1] if len(schedule.boundaries_s) > 1 else None
+    """t0, the start of the second load stage, on the run's clock; None if there is only one stage, or if a third begins
+    within the window over which responses are averaged: then the second is a pulse and no step."""
+    _, *later = schedule.boundaries_s
+    is_pulse = len(later) > 1 and later[1] - later[0] <= WINDOW_S
+    return start_s + later[0] if later and not is_pulse else None

@@ -66,7 +66,8 @@ class Study:
 
     def trajectory(self) -> None:
         """Response and replicas around the step, all runs."""
-        self.show("trajectory", figures.trajectory(self.runs, self.level_s), self.runs)
+        if self._have_step():
+            self.show("trajectory", figures.trajectory(self.runs, self.level_s), self.runs)
 
     def typical(self) -> tuple[Run, str]:
         """The median run by mean response (of an even number, the lower of the two), and a phrase for the caption that
@@ -116,7 +117,8 @@ class Study:
 
     def response(self) -> None:
         """Milestones after the step."""
-        self.show("response", figures.response(self.good, self.level_s, rows=self.rows), self.good)
+        if self._have_step():
+            self.show("response", figures.response(self.good, self.level_s, rows=self.rows), self.good)
 
     def sigma(self) -> None:
         """The components of the standard deviation."""
@@ -125,6 +127,13 @@ class Study:
     def resources(self) -> None:
         """CPU time per answer, and cores in use."""
         self.show("resources", figures.resources(self.good, self.level_s, rows=self.rows), self.good)
+
+    def _have_step(self) -> bool:
+        """Whether a run has a load step; a remark where none has."""
+        found = any(run.info.step_s is not None for run in self.runs)
+        if not found:
+            remark("The load of these runs has no step, so there is nothing to draw around one.")
+        return found
 
     def _beside(self, name: str, draw: Callable[[Sequence[Run]], Any], others: Sequence[Run], what: str) -> None:
         """Show the valid runs beside ``others``; a remark where there are none."""

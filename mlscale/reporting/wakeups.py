@@ -86,7 +86,7 @@ def _wake_table(rows: pd.DataFrame) -> pd.DataFrame:
 
 def _with_interval(values: pd.Series) -> str:
     known = values.dropna()
-    if len(known) < 2:
+    if known.nunique() < 2:  # one alone, or each the same
         return f"{known.iloc[0]:.2f}" if len(known) else "not observed"
     found = paired_t(known)
     return f"{found.mean:.2f} ({found.low:.2f} to {found.high:.2f})"

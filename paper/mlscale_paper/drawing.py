@@ -62,11 +62,14 @@ def _draw_each(experiment: Experiment, states: Sequence[State], bar: Bar, output
     for environment in experiment.environments:
         bar.step(f"drawing {environment}", _EACH_S)
         notebook = experiment.notebooks[environment]
-        extra = {"more_run_dirs": _variants(states, environment)} if "more_run_dirs" in declared(notebook) else {}
+        extra = dict(experiment.parameters(environment))
+        if "more_run_dirs" in declared(notebook):
+            extra["more_run_dirs"] = _variants(states, environment)
         shown_cell = "rehearsal" if environment in REHEARSED else cell
         folders = run_dirs(states, environment, shown_cell)
         if folders and shown_cell != "partition":
-            draw(experiment, output, notebook, folders, extra)
+            name = f"{environment}.ipynb" if "environment" in extra else ""
+            draw(experiment, output, notebook, folders, extra, name)
         elif not folders:
             bar.say(f"{environment}: there are no runs of {shown_cell}, so nothing is drawn")
     partition_runs = run_dirs(states, cell="partition")

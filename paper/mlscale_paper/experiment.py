@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from mlscale import environments as installed
-from mlscale.runs import MlscaleError
+from mlscale.errors import MlscaleError
 from mlscale_experiment.execute import Finish, run
 from mlscale_experiment.experiment import Experiment, Selection
+from mlscale_experiment.folder import ANY_ENVIRONMENT
 from mlscale_experiment.protocol import Protocol, bodies_folder, read_protocol
 from mlscale_experiment.settings import read
 from mlscale_paper import design, places
@@ -32,7 +33,7 @@ def experiment(
     ``protocol_file``: by default the one beside the runs, or the checkout's where there is none.
 
     Raises:
-        MlscaleError: an unknown environment or cell, no protocol, no notebook of an environment.
+        MlscaleError: an unknown environment or cell, no protocol.
     """
     check(environments, cells, blocks)
     root = root_of(runs, quick=quick)
@@ -41,6 +42,7 @@ def experiment(
     protocol = read_protocol(file)
     if protocol is None:
         raise MlscaleError("there is no protocol yet", str(file), "make paper-figures, or mlscale experiment pilot")
+    notebooks = {name: notebook(name) for name in environments}
     compared = tuple(name for name in environments if name not in REHEARSED)
     # A Williams square depends on its environments; the hold-out's is drawn over all of them.
     bound: dict[str, list[str]] = {"environments": [*compared]} if set(cells) - set(TWIN_CELLS) else {}
@@ -55,24 +57,16 @@ def experiment(
         protocol=protocol,
         bodies=bodies_folder(protocol, file),
         identity={"protocol": protocol.sha256(), "application": code_reader().version, "seed": seed, **bound},
-        notebooks={name: notebook(name) for name in environments},
+        notebooks=notebooks,
         seed=seed,
         quick=quick,
+        parameters=lambda name: {"environment": name} if notebooks[name] == ANY_ENVIRONMENT else {},
     )
 
 
 def notebook(environment: str) -> Path:
-    """The notebook of an environment.
-
-    Raises:
-        MlscaleError: there is none.
-    """
-    matches = sorted(places.notebooks().glob(f"[0-9][0-9]_{environment}.ipynb"))
-    if not matches:
-        raise MlscaleError(
-            f"no notebook NN_{environment}.ipynb", str(places.notebooks()), "add one for this environment"
-        )
-    return matches[0]
+    """The notebook of an environment; one without a chapter of its own has that of any."""
+    return next(iter(places.notebooks().glob(f"[0-9][0-9]_{environment}.ipynb")), ANY_ENVIRONMENT)
 
 
 def root_of(runs: Path, *, quick: bool) -> Path:

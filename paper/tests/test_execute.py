@@ -15,6 +15,7 @@ import pytest
 
 from burner import write_photos
 from mlscale.host.facts import host_facts
+from mlscale.notebook.parameters import declared
 from mlscale.progress import Bar
 from mlscale.runs import MlscaleError, RunInfo, RunWriter, Validity, load_run
 from mlscale_experiment import execute as module
@@ -24,6 +25,7 @@ from mlscale_experiment.experiment import Experiment
 from mlscale_experiment.notebook_execution import NotebookFailed
 from mlscale_experiment.plan import PlannedRun
 from mlscale_experiment.protocol import Bodies, other_host
+from mlscale_paper import experiment as published
 from mlscale_paper.design import plan
 from mlscale_paper.drawing import draw_all, drawing_s
 from mlscale_paper.protocol import default_protocol
@@ -154,6 +156,17 @@ def test_every_planned_run_is_measured_once_and_all_are_drawn(experiment: Experi
     labels = [call["labels"] for call in faked.calls]
     assert [(each["block"], each["position"]) for each in labels] == [(b, p) for b in (1, 2, 3) for p in (1, 2)]
     assert {each["experiment"] for each in labels} == {wanted.protocol.sha256()[:16]}
+
+
+def test_an_environment_without_a_chapter_has_the_notebook_of_any(tmp_path: Path) -> None:
+    file = tmp_path / "protocol.json"
+    file.write_text(default_protocol(Bodies(folder="photos", count=4)).model_dump_json())
+    write_photos(tmp_path / "photos")
+    chosen = published.experiment(["rayserve", "keda"], ["zero"], 3, tmp_path / "runs", protocol_file=file)
+    assert chosen.notebooks["rayserve"].name == "03_rayserve.ipynb"
+    assert chosen.parameters("rayserve") == {}
+    assert chosen.parameters("keda") == {"environment": "keda"}
+    assert "environment" in declared(chosen.notebooks["keda"])
 
 
 def test_a_drawing_that_is_stopped_leaves_the_figures_as_they_were(

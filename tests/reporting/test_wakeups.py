@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from mlscale import figures
-from mlscale.analysis.wakeup import wake_ups
+from mlscale.analysis.wakeup import PARTS, wake_ups
 from mlscale.cost import read_prices
+from mlscale.measurement.measure import step_of
 from mlscale.plots.style import plotted
 from mlscale.reporting.document import Table
 from mlscale.reporting.wakeups import at_rest, wake_up_sections
@@ -24,6 +25,24 @@ def runs() -> list[Run]:
     schedule = OpenLoop(duration_s=160.0, rate=Staircase(steps=steps), arrivals="even")
     patient = SimulateOptions(timeout_s=120.0)
     return [simulate("keda", schedule=schedule, scaling={"min_replicas": least}, options=patient) for least in (0, 1)]
+
+
+def test_a_pulse_is_no_step(runs: list[Run]) -> None:
+    assert [run.info.step_s for run in runs] == [None, None]
+    steps = (Step(start_s=0.0, rate_rps=1.0), Step(start_s=20.0, rate_rps=3.0), Step(start_s=40.0, rate_rps=1.0))
+    assert step_of(OpenLoop(duration_s=60.0, rate=Staircase(steps=steps))) == 20.0
+
+
+def test_a_decision_that_was_read_late_is_no_later_than_what_follows_from_it(runs: list[Run]) -> None:
+    run = runs[0]
+    events = run.events.copy()
+    late = events["kind"] == "scale_decision"
+    events.loc[late, "t_s"] += 5.0
+    tables = {"requests": run.requests, "events": events, "replicas": run.replicas, "resources": run.resources}
+    (row,) = wake_ups([Run.in_memory(run.info, {**tables, "hops": run.hops})], 0.5).to_dict("records")
+    (before,) = wake_ups([run], 0.5).to_dict("records")
+    assert all(row[part] >= 0 for part in PARTS if row[part] == row[part])
+    assert row["decision_s"] == pytest.approx(before["decision_s"], abs=1.0)
 
 
 def test_one_wake_up_in_parts_beside_what_one_replica_costs(runs: list[Run]) -> None:

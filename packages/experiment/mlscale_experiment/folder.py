@@ -31,6 +31,8 @@ from mlscale_experiment.report import main_runs, write_report
 from mlscale_experiment.settings import Settings, make_importable
 
 NOTEBOOKS: Final = Path(__file__).parent / "notebooks"
+# The notebook that measures and draws an environment.
+ANY_ENVIRONMENT: Final = NOTEBOOKS / "environment.ipynb"
 # Estimates for the time left, s.
 _DRAWING_S, _COMPARING_S, _REPORTING_S = 20.0, 25.0, 15.0
 
@@ -86,7 +88,7 @@ def experiment(settings: Settings, *, quick: bool = False, runs: Path | None = N
             "seed": chosen.seed,
             "environments": list(chosen.environments),
         },
-        notebooks=dict.fromkeys(chosen.environments, NOTEBOOKS / "environment.ipynb"),
+        notebooks=dict.fromkeys(chosen.environments, ANY_ENVIRONMENT),
         seed=chosen.seed,
         quick=quick,
         parameters=parameters,
