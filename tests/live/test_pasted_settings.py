@@ -89,16 +89,31 @@ def test_serve_deploys_the_config_files(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["k3s", "eks"])
-@pytest.mark.parametrize("policy", ["reactive", "fixed"])
-def test_kubernetes_takes_the_autoscaler(cluster: Path, name: str, policy: Policy) -> None:
+@pytest.mark.parametrize("policy", ["reactive", "scheduled", "fixed"])
+def test_kubernetes_takes_the_files(cluster: Path, name: str, policy: Policy) -> None:
     """A dry run at the server: everything that it checks is checked, and nothing is stored."""
     strategy = settings(name, policy)
-    files = settings_files(strategy)
-    manifest = yaml.safe_load(files.get("hpa.yaml") or files["scaledobject.yaml"])
-    most = "maxReplicas" if "hpa.yaml" in files else "maxReplicaCount"
+    files = {file: yaml.safe_load(text) for file, text in settings_files(strategy).items()}
+    query = {"fieldManager": FIELD_MANAGER, "dryRun": "All", "fieldValidation": "Strict"}
+    patch = files.pop("deployment-patch.yaml")
+    files.pop("buffer.yaml", None)  # a list
+    (container,) = patch["spec"]["template"]["spec"]["containers"]
+    container["image"] = "localhost/mlscale/thin:1"
+    container["readinessProbe"]["httpGet"] = {"path": "/readyz", "port": 8080}
+    labels = {"app": "app"}
+    patch["spec"]["template"]["metadata"] = {"labels": labels}
+    patch["spec"]["selector"] = {"matchLabels": labels}
+    files["deployment.yaml"] = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "app"}, **patch}
     with closing(connect(KubeContext(str(cluster)))) as api:
-        path = path_of(manifest["kind"], "app", "default")
-        query = {"fieldManager": FIELD_MANAGER, "dryRun": "All", "fieldValidation": "Strict"}
-        taken = api._json("PATCH", path, query, body=manifest, content="application/apply-patch+yaml")
-        assert taken["spec"][most] == strategy.scaling["max_replicas"]
-        assert api.find(path) is None
+        for manifest in files.values():
+            space = () if manifest["kind"] == "NodePool" else ("default",)
+            path = path_of(manifest["kind"], "app", *space)
+            taken = api._json("PATCH", path, query, body=manifest, content="application/apply-patch+yaml")
+            assert api.find(path) is None
+            for most in {"maxReplicas", "maxReplicaCount"} & set(taken["spec"]):
+                assert taken["spec"][most] == strategy.scaling["max_replicas"]
+    if policy == "fixed":
+        assert patch["spec"]["replicas"] == strategy.scaling["max_replicas"]
+        assert not {"hpa.yaml", "scaledobject.yaml"} & set(files)
+    if policy == "scheduled":
+        assert "cron" in [trigger["type"] for trigger in files["scaledobject.yaml"]["spec"]["triggers"]]

@@ -327,44 +327,62 @@ def _autoscaler(wanted: Deployment, part: DeployedComponent, owner_uid: str) -> 
 
 
 def _route(wanted: Deployment, owner_uid: str) -> Json:
-    """What KEDA's interceptor does with the run's requests: count them, and send them to the front's Service once a pod
-    is ready."""
     front = wanted.front
+    rule = {"hosts": ["*"], "headers": [{"name": RUN_HEADER, "value": wanted.run}]}
+    return {**route(front.name, front.scaling, rule), "metadata": _metadata(wanted, front, owner_uid)}
+
+
+def route(name: str, scaling: KubernetesScaling, rule: Json) -> Json:
+    """What KEDA's interceptor does with the requests that ``rule`` selects: count them, and send them to the Service
+    ``name`` once a pod is ready."""
     spec = {
-        "target": {"service": front.name, "port": PORT},
-        "rules": [{"hosts": ["*"], "headers": [{"name": RUN_HEADER, "value": wanted.run}]}],
-        "scalingMetric": {"concurrency": {"targetValue": round(front.scaling.target_in_flight)}},
+        "target": {"service": name, "port": PORT},
+        "rules": [rule],
+        "scalingMetric": {"concurrency": {"targetValue": round(scaling.target_in_flight)}},
     }
-    return _object("http.keda.sh/v1beta1", "InterceptorRoute", _metadata(wanted, front, owner_uid), spec)
+    return _object("http.keda.sh/v1beta1", "InterceptorRoute", {"name": name}, spec)
 
 
-def autoscaler(name: str, scaling: KubernetesScaling, namespace: str, http_scaler: str = HTTP_SCALER_ADDRESS) -> Json:
+def autoscaler(
+    name: str,
+    scaling: KubernetesScaling,
+    namespace: str,
+    http_scaler: str = HTTP_SCALER_ADDRESS,
+    more_triggers: Sequence[Json] = (),
+) -> Json:
     """What scales the Deployment ``name``, whose Service has the same name: a HorizontalPodAutoscaler; by requests in
-    flight, a ScaledObject, of which KEDA makes a HorizontalPodAutoscaler called ``name``.
+    flight, or with triggers beside the metric, a ScaledObject, of which KEDA makes a HorizontalPodAutoscaler called
+    ``name``.
 
     Args:
         http_scaler: where KEDA asks its HTTP add-on, if there may be no replica.
     """
-    if scaling.metric == "cpu":
+    if scaling.metric == "cpu" and not more_triggers:
         return _hpa(name, scaling)
-    return _scaled_object(name, scaling, namespace, http_scaler)
+    if scaling.metric == "cpu":
+        target = {"value": str(scaling.target_cpu_percent)}
+        trigger: Json = {"type": "cpu", "metricType": "Utilization", "metadata": target}
+    elif scaling.min_replicas == 0:
+        trigger = _interceptor_trigger(name, http_scaler)
+    else:
+        trigger = _gauge_trigger(name, scaling, namespace)
+    return _scaled_object(name, scaling, [trigger, *more_triggers])
 
 
-def _scaled_object(name: str, scaling: KubernetesScaling, namespace: str, http_scaler: str) -> Json:
+def _scaled_object(name: str, scaling: KubernetesScaling, triggers: Sequence[Json]) -> Json:
     behaviour = _behaviour(scaling)
-    held = scaling.min_replicas == 0
     spec = {
         "scaleTargetRef": {"name": name},
         "minReplicaCount": scaling.min_replicas,
         "maxReplicaCount": scaling.max_replicas,
-        "triggers": [_interceptor_trigger(name, http_scaler) if held else _gauge_trigger(name, scaling, namespace)],
+        "triggers": [*triggers],
         "advanced": {
             "horizontalPodAutoscalerConfig": {"name": name, **({"behavior": behaviour} if behaviour else {})},
         },
     }
     if isinstance(scaling, ZeroScaling):
         spec |= {"pollingInterval": scaling.polling_interval_s, "cooldownPeriod": scaling.cooldown_s}
-    if held:  # else the first replica ends before it has started: no request has been seen yet
+    if scaling.min_replicas == 0:  # else the first replica ends before it has started: no request has been seen yet
         spec |= {"initialCooldownPeriod": _FIRST_START_S}
     return _object("keda.sh/v1alpha1", "ScaledObject", {"name": name}, spec)
 

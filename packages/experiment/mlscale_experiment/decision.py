@@ -140,7 +140,7 @@ def _pasted(advice: Advice) -> list[Element]:
     """The settings of each place."""
     elements: list[Element] = []
     for place, entry in advice.advised.items():
-        for name, text in settings_files(entry.candidate.strategy).items():
+        for name, text in settings_files(entry.candidate.strategy, advice.question.demand.begins).items():
             elements.append(Text([f"{PLACES[place]}: `{ADVICE}/{place}/{name}`"]))
             elements.append(Text([text], "code"))
     return elements

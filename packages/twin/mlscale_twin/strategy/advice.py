@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import asdict, dataclass, field, replace
@@ -124,7 +125,7 @@ class SearchSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    settings: int = Field(default=1000, ge=10, description="about how many are tried")
+    settings: int = Field(default=1200, ge=10, description="about how many are tried")
     cpu_cores: float = Field(default=0.3, gt=0, description="of a replica")
     memory_mib: int | None = Field(default=None, ge=16, description="of a replica; None: the environment's default")
     most_replicas: int = Field(default=MOST_REPLICAS, ge=1, le=MOST_REPLICAS, description="that there is room for")
@@ -143,7 +144,7 @@ class AdviseOptions(SearchSettings):
         progress: called with what happens and the share done.
     """
 
-    environments: Sequence[str] = ("torchserve", "rayserve", "k3s", "eks", "ecs")
+    environments: Sequence[str] = ("torchserve", "rayserve", "k3s", "keda", "eks", "ecs")
     profiles: Sequence[Path] = ()
     progress: Progress = no_progress
 
@@ -221,7 +222,7 @@ def _advised(question: Question, candidates: Sequence[Candidate], pool: Executor
         strategy.policy == "scheduled" and question.demand.duration_s < 2 * DAY_PARTS * PART_S,
         _too_short(question, strategy),
         _impossible(question, candidates) if margin[0] > 0 else "",
-        _growth(question, strategy),
+        (*_growth(question, strategy), *_wake_up(question, strategy)),
     )
 
 
@@ -257,6 +258,15 @@ def _growth(question: Question, strategy: Strategy) -> tuple[str, ...]:
         f"traffic grows by {100 * math.expm1(seconds * growth):.2g} % a {unit}; if it goes on, all of at most {most} "
         f"replicas are busy {left_h:.2g} h after the trace",
     )
+
+
+def _wake_up(question: Question, strategy: Strategy) -> tuple[str, ...]:
+    scaling = strategy.scaling
+    if scaling["min_replicas"] > 0:
+        return ()
+    idle_s = next(scaling[name] for name in ("cooldown_s", "downscale_to_zero_delay_s") if name in scaling)
+    one_s = start_s(question.profiles[strategy.environment], scaling)
+    return (f"nothing runs after {idle_s:g} s without a request; the next one waits up to {one_s:.0f} s for a replica",)
 
 
 def in_order_of_merit(advice: Advice, place: Place) -> list[Candidate]:
@@ -346,9 +356,13 @@ def _fronts(candidates: Sequence[Candidate]) -> set[int]:
 
 
 def check_new(out: Path) -> None:
-    """Raise MlscaleError if ``out`` is not a folder, or already holds an advice, which must not mix with a new one."""
-    if out.exists() and not out.is_dir():
-        raise MlscaleError("it is not a folder", str(out), "choose another --out")
+    """Raise MlscaleError if ``out`` is not a folder that can be written, or already holds an advice, which must not mix
+    with a new one."""
+    there = next(folder for folder in (out.absolute(), *out.absolute().parents) if folder.exists())
+    if not there.is_dir():
+        raise MlscaleError("it is not a folder", str(there), "choose another --out")
+    if not os.access(there, os.W_OK):
+        raise MlscaleError("it can't be written", str(there), "choose another --out")
     if (out / "advice.json").exists() or (out / "strategies.csv").exists():
         raise MlscaleError("there is an advice already", str(out), "choose another --out, or delete it")
 
@@ -363,7 +377,7 @@ def write_advice(advice: Advice, out: Path) -> None:
     try:
         for place, entry in advice.advised.items():
             (out / place).mkdir(parents=True, exist_ok=True)
-            for name, text in settings_files(entry.candidate.strategy).items():
+            for name, text in settings_files(entry.candidate.strategy, advice.question.demand.begins).items():
                 (out / place / name).write_text(text)
         strategy_table(advice).to_csv(out / "strategies.csv", index=False)
         (out / "advice.json").write_text(json.dumps(_record(advice), indent=1) + "\n")

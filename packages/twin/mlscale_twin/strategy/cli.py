@@ -22,7 +22,7 @@ def advise(
     error_budget: Annotated[float, typer.Option(help="share of requests that may fail")] = 0.001,
     max_usd_per_month: Annotated[float | None, typer.Option(help="cost at most")] = None,
     environments: Annotated[
-        str | None, typer.Option(help="names, separated by spaces; default: torchserve rayserve k3s eks ecs")
+        str | None, typer.Option(help="names, separated by spaces; default: torchserve rayserve k3s keda eks ecs")
     ] = None,
     experiment: Annotated[
         Path | None,
@@ -78,6 +78,8 @@ def advise(
     print(f"read: {advice.question.demand.summary}")
     for note in advice.question.demand.notes:
         print(f"note: {note}")
+    if options.memory_mib is None:
+        print("note: the memory of a replica is assumed, and is its limit in the files: give --set memory_mib=")
     for name, why in advice.left_out.items():
         print(f"without {name}: {why}")
     for place, entry in advice.advised.items():

@@ -47,6 +47,7 @@ GRIDS: Final[Mapping[str, Sequence[Mapping[str, Sequence[Any]]]]] = {
     "torchserve": ({"target_ongoing": _TARGETS, **_DELAYS},),
     "rayserve": ({"target_ongoing_requests": _TARGETS, **_DELAYS},),
     "k3s": _HPA,
+    "keda": _HPA[:1],
     "eks": tuple({**grid, "buffer_replicas": (0, 1, 2, 4)} for grid in _HPA),
     "ecs": (
         {
@@ -58,8 +59,30 @@ GRIDS: Final[Mapping[str, Sequence[Mapping[str, Sequence[Any]]]]] = {
         },
     ),
 }
+# The same where nothing runs while nobody asks, a part of all that are tried.
+_COOLDOWNS_S: Final = (60, 300, 900)
+_KEDA: Final[Mapping[str, Sequence[Any]]] = {
+    "metric": ("in_flight",),
+    "target_in_flight": (1.0, 2.0, 3.0),
+    "downscale_stabilisation_s": (30, 300),
+    "cooldown_s": _COOLDOWNS_S,
+}
+TO_ZERO: Final[Mapping[str, Mapping[str, Sequence[Any]]]] = {
+    "rayserve": {
+        "target_ongoing_requests": (1.0, 2.0, 3.0),
+        "downscale_delay_s": (30.0, 300.0),
+        "downscale_to_zero_delay_s": tuple(map(float, _COOLDOWNS_S)),
+    },
+    "keda": _KEDA,
+    "eks": _KEDA,
+}
+_TO_ZERO_SHARE: Final = 8
+# Of machines on EKS: how long one has been dispensable when Karpenter removes it.
+_CONSOLIDATE_AFTER_S: Final = 60
 # Minimums over the trace, and over a day after it.
 _Least = tuple[Minimums, Minimums]
+# Policy, settings, least and most replicas, minimums.
+_Tried = tuple[Policy, Mapping[str, Any], int, int, _Least]
 
 
 @dataclass(frozen=True)
@@ -157,7 +180,7 @@ def _of_environment(
     environment = environments.get(name)
     own = environment.settings.sized({key: sizes[key] for key in sizes if key in environment.settings.model_fields})
     if name == "eks":
-        own["machine_types"] = (_machine(own["cpu_cores"]),)
+        own |= {"machine_types": (_machine(own["cpu_cores"]),), "consolidate_after_s": _CONSOLIDATE_AFTER_S}
     matched = environment.arm("matched").model_copy(update=own)
     request_s = busy_s(profile, own.get("cpu_cores", matched.cpu_cores))
     # Replicas that the busiest minute, and the mean rate, keep busy.
@@ -170,7 +193,8 @@ def _of_environment(
     clipped = partial(_clipped, most=most_replicas)
     highest = sorted({clipped(most_busy * factor) for factor in (0.8, 1.0, 1.25, 1.5, 2.0)})
     lowest = sorted({1, *(clipped(usually_busy * factor) for factor in (0.5, 1.0, 1.5))})
-    changing = minimums(demand, profile, matched.model_dump(), request_s, most_replicas)
+    # Nothing changes the worker controller's minimum while it runs.
+    changing = [] if name == "torchserve" else minimums(demand, profile, matched.model_dump(), request_s, most_replicas)
 
     def strategy(
         policy: Policy, base: Scaling, settings: Mapping[str, Any], low: int, high: int, least: _Least = ((), ())
@@ -193,16 +217,23 @@ def _of_environment(
     combinations = [combination for grid in GRIDS[name] for combination in _combinations(grid)]
     floors: list[tuple[Policy, int, _Least]] = [("reactive", low, ((), ())) for low in lowest]
     floors += [(policy, 1, least) for policy, least in changing]
-    every = [
+    every: list[_Tried] = [
         (policy, settings, low, high, least)
         for settings in combinations
         for policy, low, least in floors
         for high in highest
         if low < high  # else it is fixed
     ]
-    sample = rng.permutation(len(every))[: max(0, number - len(chosen))]
-    for policy, settings, low, high, least in (every[place] for place in sample):
-        chosen.append(strategy(policy, matched, settings, low, high, least))
+    asleep: list[_Tried] = [
+        ("reactive", settings, 0, high, ((), ()))
+        for settings in _combinations(TO_ZERO.get(name, {}))
+        for high in highest
+        if settings
+    ]
+    for tried, count in ((every, number - len(chosen)), (asleep, number // _TO_ZERO_SHARE)):
+        for place in rng.permutation(len(tried))[: max(0, count)]:
+            policy, settings, low, high, least = tried[place]
+            chosen.append(strategy(policy, matched, settings, low, high, least))
     return list({repr(each): each for each in chosen}.values())
 
 

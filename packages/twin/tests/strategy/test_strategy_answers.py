@@ -259,3 +259,26 @@ def test_one_request_is_too_little() -> None:
         Demand(np.full(1, 1.0)).window(0, 1), Objective(p95_s=1.0), AdviseOptions(environments=("k3s",), settings=10)
     )
     assert {entry.verdict for entry in found.advised.values()} == {"too short to tell: 1 request"}
+
+
+@pytest.mark.parametrize(
+    ("name", "p95_s", "sleeps"), [("keda", 60.0, True), ("keda", 0.6, False), ("rayserve", 60.0, False)]
+)
+def test_nothing_runs_at_night_where_the_objective_lets_the_first_requests_wait(
+    name: str, p95_s: float, sleeps: bool
+) -> None:
+    """Five minutes of traffic every two hours: where a wake-up may take a minute, zero costs a fraction of one
+    replica. Ray Serve's takes longer (35 s in its profile) than clients wait (30 s), so some requests would fail."""
+    day = by_minute(*[2.0, *[0.0] * 23] * 3, minutes=5)
+    found = advise(
+        day.window(0, day.duration_s), Objective(p95_s=p95_s), AdviseOptions(environments=(name,), settings=60)
+    )
+    entry = found.advised["local-shared"]
+    assert (entry.candidate.strategy.scaling["min_replicas"] == 0) == sleeps, entry.candidate
+    assert entry.verdict.startswith("met")
+    constant = [each.figures.usd_per_month for each in found.candidates if each.strategy.is_constant]
+    if sleeps:
+        assert entry.candidate.figures.usd_per_month < 0.4 * min(constant)
+        assert any("nothing runs after" in warning for warning in entry.warnings)
+    else:
+        assert not entry.warnings

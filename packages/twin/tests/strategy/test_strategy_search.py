@@ -226,7 +226,10 @@ def test_kubernetes_files_hold_what_was_simulated() -> None:
     buffer = written["buffer.yaml"]["items"][1]["spec"]
     assert buffer["replicas"] == 2
     (container,) = written["deployment-patch.yaml"]["spec"]["template"]["spec"]["containers"]
+    assert container["resources"]["requests"] == container["resources"]["limits"]
     assert container["resources"]["requests"]["cpu"] == "300m"
+    assert written["pdb.yaml"]["spec"]["maxUnavailable"] == 1
+    assert written["nodepool.yaml"]["spec"]["disruption"]["budgets"] == [{"nodes": "10%"}]
     assert container["readinessProbe"]["periodSeconds"] == strategy.scaling["readiness_period_s"]
     assert buffer["template"]["spec"]["containers"][0]["resources"]["requests"] == container["resources"]["requests"]
     pool = written["nodepool.yaml"]["spec"]
@@ -234,10 +237,15 @@ def test_kubernetes_files_hold_what_was_simulated() -> None:
     assert "labels" not in written["nodepool.yaml"]["metadata"]
 
 
-def test_a_folder_that_is_a_file_is_refused_before_the_search(tmp_path: Path) -> None:
+def test_a_folder_that_is_a_file_is_refused_before_the_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "out").write_text("")
     with pytest.raises(MlscaleError, match="not a folder"):
         check_new(tmp_path / "out")
+    with pytest.raises(MlscaleError, match="not a folder"):
+        check_new(tmp_path / "out/below")
+    monkeypatch.setattr("os.access", lambda path, how: path != tmp_path)
+    with pytest.raises(MlscaleError, match="can't be written"):
+        check_new(tmp_path / "new/below")
 
 
 def test_the_table_says_why_and_everything_is_written(advice: Advice, tmp_path: Path) -> None:
@@ -265,10 +273,13 @@ def test_settings_are_what_the_framework_takes(name: str) -> None:
     tried = strategies([name], PROFILES, HOUR, 40, sizes={"cpu_cores": 0.3})
     distinct = {(each.policy, each.minimums, json.dumps(dict(each.scaling), sort_keys=True)) for each in tried}
     assert len(distinct) == len(tried)
-    assert {each.policy for each in tried} == {"fixed", "reactive", "scheduled"}
+    policies = {"fixed", "reactive"} if name == "torchserve" else {"fixed", "reactive", "scheduled"}
+    assert {each.policy for each in tried} == policies
     for strategy in tried:
         written = settings_files(strategy)
-        assert ("minimum.csv" in written) == (strategy.policy == "scheduled")
+        assert ("minimum.csv" in written) == (strategy.policy == "scheduled" and name == "rayserve")
+        scalers = {"hpa.yaml", "scaledobject.yaml", "scaling.yaml"} & set(written)
+        assert not scalers if strategy.is_constant else len(scalers) == (name in ("k3s", "eks", "ecs"))
         for file, text in written.items():
             if file.endswith(".yaml"):
                 assert yaml.safe_load(text)
@@ -294,32 +305,48 @@ def first(name: str) -> Strategy:
 
 
 def test_a_scaling_policy_is_one_that_cloudformation_takes(tmp_path: Path) -> None:
-    policies: tuple[Policy, ...] = ("reactive", "predictive")
+    policies: tuple[Policy, ...] = ("reactive", "scheduled", "predictive")
     files = [tmp_path / f"{policy}.yaml" for policy in policies]
     for file, policy in zip(files, policies, strict=True):
-        file.write_text(settings_files(replace(first("ecs"), policy=policy))["scaling.yaml"])
+        strategy = replace(first("ecs"), policy=policy, next_minimums=((0.0, 1), (3600.0, 2)))
+        file.write_text(settings_files(strategy)["scaling.yaml"])
     argv = [str(Path(sys.executable).with_name("cfn-lint")), "--format", "json", *map(str, files)]
     lint = subprocess.run(argv, capture_output=True, text=True, check=False)
     assert json.loads(lint.stdout) == [], lint.stdout + lint.stderr
 
 
-@pytest.mark.parametrize("policy", ["reactive", "fixed", "predictive"])
+@pytest.mark.parametrize("policy", ["reactive", "scheduled", "predictive"])
 def test_application_auto_scaling_takes_the_same_policies(policy: Policy) -> None:
     """By botocore's own model of the service: names and types of every parameter, nothing is sent."""
     session = pytest.importorskip("botocore.session").get_session()
     model = session.get_service_model("application-autoscaling")
     validator = pytest.importorskip("botocore.validate").ParamValidator()
-    template = yaml.safe_load(settings_files(replace(first("ecs"), policy=policy))["scaling.yaml"])
+    strategy = replace(first("ecs"), policy=policy, next_minimums=((0.0, 1), (3600.0, 2)))
+    template = yaml.safe_load(settings_files(strategy)["scaling.yaml"])
     target = template["Resources"]["ScalableTarget"]["Properties"]
     policies = [part["Properties"] for name, part in template["Resources"].items() if name != "ScalableTarget"]
     assert len(policies) == (2 if policy == "predictive" else 1)
-    asked = [("RegisterScalableTarget", target)]
+    identity = {name: target[name] for name in ("ServiceNamespace", "ScalableDimension", "ResourceId")}
+    actions = target.pop("ScheduledActions", [])
+    assert len(actions) == (2 if policy == "scheduled" else 0)
+    asked = [("RegisterScalableTarget", target), *(("PutScheduledAction", identity | each) for each in actions)]
     for each in policies:
-        resource = {name: target[name] for name in ("ServiceNamespace", "ScalableDimension", "ResourceId")}
         own = {name: value for name, value in each.items() if name != "ScalingTargetId"}
-        asked.append(("PutScalingPolicy", resource | own))
+        asked.append(("PutScalingPolicy", identity | own))
     for operation, parameters in asked:
         report = validator.validate(parameters, model.operation_model(operation).input_shape)
+        assert not report.has_errors(), report.generate_report()
+
+
+def test_ecs_takes_the_task_and_the_number_of_tasks() -> None:
+    """As its commands' --cli-input-json do: by botocore's model, nothing is sent."""
+    session = pytest.importorskip("botocore.session").get_session()
+    model = session.get_service_model("ecs")
+    files = settings_files(first("ecs").constant(3))
+    assert set(files) == {"service.json", "task-definition.json"}
+    for name, operation in (("service.json", "UpdateService"), ("task-definition.json", "RegisterTaskDefinition")):
+        shape = model.operation_model(operation).input_shape
+        report = pytest.importorskip("botocore.validate").ParamValidator().validate(json.loads(files[name]), shape)
         assert not report.has_errors(), report.generate_report()
 
 
@@ -383,6 +410,6 @@ def test_profiles_of_different_applications_are_not_compared(tmp_path: Path) -> 
     words = ["advise", str(trace), "--p95", "1", "--profile", str(file), "--set", "settings=30"]
     refused = mlscale(*words, "--out", str(tmp_path / "mixed"))
     assert refused.returncode == 2
-    assert '--environments "k3s eks ecs"' in refused.stderr
+    assert '--environments "k3s keda eks ecs"' in refused.stderr
     done = mlscale(*words, "--out", str(tmp_path / "own"), "--environments", "k3s eks ecs")
     assert done.returncode == 0, done.stderr
