@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -96,20 +97,30 @@ def _is_right(reply: dict[str, Any]) -> bool:
 def test_components_scale_separately_and_a_killed_one_gives_503(name: str, tmp_path: Path) -> None:
     with _up(name, _app(), _scalings(name), tmp_path) as (deployed, box, seen):
         _check_hops(deployed, box)
-        load = load_clients.start(deployed, 4, "slow")  # nearly always at the back
-        seen.until(lambda: seen.ready("back") == 2, "the back has grown")
-        _check_rows_by_component(seen)
-        seen.until(lambda: _both_busy(seen), "both replicas of the back are busy")
-        killed = _kill_the_back(box, seen)
-        seen.until(lambda: seen.ready("back") == 2 and not killed & set(box.replicas()), "the back has recovered")
-        replies = load_clients.replies(load)
-        assert {reply["status"] for reply in replies} <= {200, 503}
-        assert all(_is_right(reply) for reply in replies if reply["status"] == 200), "never a wrong answer"
-        failed = [reply for reply in replies if reply["status"] == 503]
+        failed: list[dict[str, Any]] = []
+        for attempt in range(3):  # a request may end in the moment before its replica is killed
+            load = load_clients.start(deployed, 4, "slow")  # nearly always at the back
+            seen.until(lambda: seen.ready("back") == 2, "the back has grown")
+            if attempt == 0:
+                _check_rows_by_component(seen)
+            seen.until(lambda: _both_busy(seen), "both replicas of the back are busy")
+            killed = _kill_the_back(box, seen)
+            recovered = partial(_recovered, killed, box, seen)
+            seen.until(recovered, "the back has recovered")
+            replies = load_clients.replies(load)
+            assert {reply["status"] for reply in replies} <= {200, 503}
+            assert all(_is_right(reply) for reply in replies if reply["status"] == 200), "never a wrong answer"
+            failed = [reply for reply in replies if reply["status"] == 503]
+            if failed:
+                break
         assert failed, "requests were at the back when it was killed"
         assert all("component 'back'" in json.loads(reply["text"])["error"] for reply in failed)
         assert _is_right(ask_once(deployed, "after")), "it has recovered"
         assert {event.component for event in seen.of(Event) if event.kind == "replica_failed"} == {"back"}
+
+
+def _recovered(killed: set[str], box: Sandbox, seen: ComponentsWatched) -> bool:
+    return seen.ready("back") == 2 and not killed & set(box.replicas())
 
 
 def _check_hops(deployed: Deployed, box: Sandbox) -> None:
