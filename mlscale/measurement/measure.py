@@ -19,7 +19,6 @@ from typing import Any, Final
 from pydantic import Field, field_validator
 
 from mlscale import environments
-from mlscale.analysis.moving import WINDOW_S
 from mlscale.defaults import defaults
 from mlscale.environments import App, Deployed, Environment, Scaling
 from mlscale.environments.base import raise_fatal
@@ -380,5 +379,9 @@ def step_of(schedule: ClosedLoop | OpenLoop, start_s: float = 0.0) -> float | No
     """t0, the start of the second load stage, on the run's clock; None if there is only one stage, or if a third begins
     within the window over which responses are averaged: then the second is a pulse and no step."""
     _, *later = schedule.boundaries_s
-    is_pulse = len(later) > 1 and later[1] - later[0] <= WINDOW_S
-    return start_s + later[0] if later and not is_pulse else None
+    if len(later) > 1:
+        from mlscale.analysis.moving import WINDOW_S  # with pandas, which nothing else needs before a load
+
+        if later[1] - later[0] <= WINDOW_S:
+            return None
+    return start_s + later[0] if later else None

@@ -9,7 +9,6 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -104,9 +103,7 @@ def test_components_scale_separately_and_a_killed_one_gives_503(name: str, tmp_p
             if attempt == 0:
                 _check_rows_by_component(seen)
             seen.until(lambda: _both_busy(seen), "both replicas of the back are busy")
-            killed = _kill_the_back(box, seen)
-            recovered = partial(_recovered, killed, box, seen)
-            seen.until(recovered, "the back has recovered")
+            _kill_the_back(box, seen)
             replies = load_clients.replies(load)
             assert {reply["status"] for reply in replies} <= {200, 503}
             assert all(_is_right(reply) for reply in replies if reply["status"] == 200), "never a wrong answer"
@@ -117,10 +114,6 @@ def test_components_scale_separately_and_a_killed_one_gives_503(name: str, tmp_p
         assert all("component 'back'" in json.loads(reply["text"])["error"] for reply in failed)
         assert _is_right(ask_once(deployed, "after")), "it has recovered"
         assert {event.component for event in seen.of(Event) if event.kind == "replica_failed"} == {"back"}
-
-
-def _recovered(killed: set[str], box: Sandbox, seen: ComponentsWatched) -> bool:
-    return seen.ready("back") == 2 and not killed & set(box.replicas())
 
 
 def _check_hops(deployed: Deployed, box: Sandbox) -> None:
@@ -163,7 +156,8 @@ def _computes(pid: int) -> bool:
     return process.cpu_times().user - before_s > 0.025
 
 
-def _kill_the_back(box: Sandbox, seen: ComponentsWatched) -> set[str]:
+def _kill_the_back(box: Sandbox, seen: ComponentsWatched) -> None:
+    """Kill both of its replicas while a request is there, and wait until there are two others."""
     started = {event.subject for event in seen.of(Event, "back") if event.kind == "replica_started"}
     killed = {subject: processes for subject, processes in box.replicas().items() if subject in started}
     assert len(killed) == 2, "the back has two replicas"
@@ -176,7 +170,7 @@ def _kill_the_back(box: Sandbox, seen: ComponentsWatched) -> set[str]:
         lambda: {e.subject for e in seen.of(Event, "back") if e.kind == "replica_failed"} >= killed.keys(),
         f"the failures of {sorted(killed)} are reported, so far of {failed}",
     )
-    return set(killed)
+    seen.until(lambda: seen.ready("back") == 2 and not killed.keys() & set(box.replicas()), "the back has recovered")
 
 
 @pytest.mark.proof

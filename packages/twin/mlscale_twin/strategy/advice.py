@@ -261,11 +261,10 @@ def _growth(question: Question, strategy: Strategy) -> tuple[str, ...]:
 
 
 def _wake_up(question: Question, strategy: Strategy) -> tuple[str, ...]:
-    scaling = strategy.scaling
-    if scaling["min_replicas"] > 0:
+    idle_s = strategy.sleeps_after_s
+    if math.isinf(idle_s):
         return ()
-    idle_s = next(scaling[name] for name in ("cooldown_s", "downscale_to_zero_delay_s") if name in scaling)
-    one_s = start_s(question.profiles[strategy.environment], scaling)
+    one_s = start_s(question.profiles[strategy.environment], strategy.scaling)
     return (f"nothing runs after {idle_s:g} s without a request; the next one waits up to {one_s:.0f} s for a replica",)
 
 

@@ -12,10 +12,11 @@ from typing import Any, Final, NamedTuple
 
 import yaml
 
+from mlscale import environments
 from mlscale.environments.kubernetes.machine_settings import MachineScaling
 from mlscale.environments.kubernetes.manifests import autoscaler, resource_requests, route
 from mlscale.environments.kubernetes.node_pool import node_pool
-from mlscale.environments.kubernetes.settings import KedaScaling, KubernetesScaling
+from mlscale.environments.kubernetes.settings import KubernetesScaling
 from mlscale.environments.machine_types import catalogue
 from mlscale_twin.strategy.strategies import Strategy
 
@@ -46,7 +47,7 @@ def settings_files(strategy: Strategy, begins: datetime | None = None) -> dict[s
     schedules, else minimum.csv: of a day after the trace.
 
     Args:
-        begins: the trace's first second; None, or without a time zone: the time is UTC, from midnight on.
+        begins: the trace's first second, in UTC if it names no time zone; None: midnight.
     """
     levels = {least for _, least in strategy.next_minimums}
     if len(levels) == 1:  # it never changes
@@ -74,7 +75,7 @@ def daily_minimums(strategy: Strategy, begins: datetime | None) -> list[FromCloc
 
 def _torchserve(strategy: Strategy, _: list[FromClock]) -> dict[str, str]:
     """For mlscale's worker controller (``mlscale measure torchserve --scaling KEY=VALUE``)."""
-    return {"worker-controller.json": json.dumps(dict(strategy.scaling), indent=1) + "\n"}
+    return {"worker-controller.json": _json(strategy.scaling)}
 
 
 def _rayserve(strategy: Strategy, day: list[FromClock]) -> dict[str, str]:
@@ -108,9 +109,8 @@ def _kubernetes(strategy: Strategy, day: list[FromClock]) -> dict[str, str]:
     scaledobject.yaml for KEDA, with cron triggers for a minimum that changes; neither for a fixed number. A patch of
     what else was simulated of the Deployment; and the machines, and the room that is kept free on them, where those
     scale."""
-    scaling = dict(strategy.scaling)
-    kind = MachineScaling if "machine_types" in scaling else KedaScaling if "cooldown_s" in scaling else None
-    settings = (kind or KubernetesScaling).model_validate(scaling)
+    settings = environments.get(strategy.environment).settings.model_validate(dict(strategy.scaling))
+    assert isinstance(settings, KubernetesScaling)
     resources = resource_requests(settings)
     container = {
         "name": "app",
@@ -206,10 +206,10 @@ def _ecs(strategy: Strategy, day: list[FromClock]) -> dict[str, str]:
         "memory": str(scaling["memory_mib"]),
         "containerDefinitions": [{"name": "app", "image": "IMAGE", "essential": True}],
     }
-    files = {"task-definition.json": json.dumps(task, indent=1) + "\n"}
+    files = {"task-definition.json": _json(task)}
     if strategy.is_constant:
         service = {"cluster": "CLUSTER", "service": "SERVICE", "desiredCount": scaling["max_replicas"]}
-        return {"service.json": json.dumps(service, indent=1) + "\n", **files}
+        return {"service.json": _json(service), **files}
     tracking: dict[str, Any] = {
         "TargetValue": scaling["target"],
         "ScaleOutCooldown": round(scaling["out_cooldown_s"]),
@@ -244,6 +244,10 @@ def _ecs(strategy: Strategy, day: list[FromClock]) -> dict[str, str]:
         forecast = {"MetricSpecifications": [metric], "Mode": "ForecastAndScale"}
         resources["PredictivePolicy"] = _ecs_policy("PredictiveScaling", forecast)
     return {"scaling.yaml": yaml.safe_dump({"Resources": resources}, sort_keys=False), **files}
+
+
+def _json(content: Mapping[str, Any]) -> str:
+    return json.dumps(dict(content), indent=1) + "\n"
 
 
 def _ecs_policy(kind: str, configuration: Mapping[str, Any]) -> dict[str, Any]:

@@ -59,7 +59,8 @@ GRIDS: Final[Mapping[str, Sequence[Mapping[str, Sequence[Any]]]]] = {
         },
     ),
 }
-# The same where nothing runs while nobody asks, a part of all that are tried.
+# The same where nothing runs while nobody asks: one in so many of all that are tried.
+_TO_ZERO_SHARE: Final = 8
 _COOLDOWNS_S: Final = (60, 300, 900)
 _KEDA: Final[Mapping[str, Sequence[Any]]] = {
     "metric": ("in_flight",),
@@ -67,7 +68,7 @@ _KEDA: Final[Mapping[str, Sequence[Any]]] = {
     "downscale_stabilisation_s": (30, 300),
     "cooldown_s": _COOLDOWNS_S,
 }
-TO_ZERO: Final[Mapping[str, Mapping[str, Sequence[Any]]]] = {
+_TO_ZERO: Final[Mapping[str, Mapping[str, Sequence[Any]]]] = {
     "rayserve": {
         "target_ongoing_requests": (1.0, 2.0, 3.0),
         "downscale_delay_s": (30.0, 300.0),
@@ -76,7 +77,6 @@ TO_ZERO: Final[Mapping[str, Mapping[str, Sequence[Any]]]] = {
     "keda": _KEDA,
     "eks": _KEDA,
 }
-_TO_ZERO_SHARE: Final = 8
 # Of machines on EKS: how long one has been dispensable when Karpenter removes it.
 _CONSOLIDATE_AFTER_S: Final = 60
 # Minimums over the trace, and over a day after it.
@@ -110,6 +110,14 @@ class Strategy:
     def is_constant(self) -> bool:
         """Whether the number of replicas never changes."""
         return int(self.scaling["min_replicas"]) == self.most_replicas
+
+    @property
+    def sleeps_after_s(self) -> float:
+        """For how long nobody asks before nothing runs, s; infinite: one replica always does."""
+        if self.scaling["min_replicas"] > 0:
+            return math.inf
+        names = ("cooldown_s", "downscale_to_zero_delay_s", "downscale_delay_s")  # Serve's last two in this order
+        return next(float(self.scaling[name]) for name in names if self.scaling.get(name) is not None)
 
     def least(self, from_s: float, to_s: float) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
         """Replicas at least between two times of the trace, one number after the other, and how long each holds, s."""
@@ -226,9 +234,8 @@ def _of_environment(
     ]
     asleep: list[_Tried] = [
         ("reactive", settings, 0, high, ((), ()))
-        for settings in _combinations(TO_ZERO.get(name, {}))
+        for settings in (_combinations(_TO_ZERO[name]) if name in _TO_ZERO else ())
         for high in highest
-        if settings
     ]
     for tried, count in ((every, number - len(chosen)), (asleep, number // _TO_ZERO_SHARE)):
         for place in rng.permutation(len(tried))[: max(0, count)]:

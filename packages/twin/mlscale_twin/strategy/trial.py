@@ -122,8 +122,8 @@ def _warm_up_s(strategy: Strategy) -> int:
         return _WARM_UP_S[0]
     names = ("upscale_delay_s", "downscale_delay_s", "downscale_stabilisation_s", "consolidate_after_s")
     delays_s = [float(scaling.get(name) or 0.0) for name in names]
-    if not scaling["min_replicas"]:
-        delays_s += [float(scaling.get(name) or 0.0) for name in ("downscale_to_zero_delay_s", "cooldown_s")]
+    if math.isfinite(strategy.sleeps_after_s):
+        delays_s.append(strategy.sleeps_after_s)
     if "in_datapoints" in scaling:
         delays_s.append(scaling["in_datapoints"] * scaling["metric_period_s"] + scaling["in_cooldown_s"])
     return round(min(max(_WARM_UP_S[0], *delays_s), _WARM_UP_S[1]))
