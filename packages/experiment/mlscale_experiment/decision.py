@@ -12,24 +12,15 @@ import pandas as pd
 from mlscale.loadgen.schedule_files import read_schedule
 from mlscale.plots.style import display_name
 from mlscale.progress import Bar
-from mlscale.reporting.document import Element, Section, Text, picture, table
+from mlscale.reporting.document import Element, Section, Text, table
 from mlscale.runs import MlscaleError, Run
 from mlscale_experiment.calibration import CONTAINER, Calibrated, calibrated, write_profiles
 from mlscale_experiment.experiment import Experiment
 from mlscale_experiment.settings import Settings
-from mlscale_twin.plots.advice import cost_and_slow
-from mlscale_twin.strategy.advice import (
-    PLACES,
-    Advice,
-    Advised,
-    AdviseOptions,
-    advice_table,
-    advise,
-    strategy_table,
-    write_advice,
-)
+from mlscale_twin.strategy.advice import Advice, AdviseOptions, advise, write_advice
 from mlscale_twin.strategy.measured import read_measured
-from mlscale_twin.strategy.paste import settings_files
+from mlscale_twin.strategy.page import notes, verdict
+from mlscale_twin.strategy.page import sections as advice_sections
 
 # Below the experiment's folder.
 ADVICE: Final = "advice"
@@ -85,14 +76,12 @@ def decide(experiment: Experiment, settings: Settings, runs: Sequence[Run], bar:
     except MlscaleError as error:  # the runs and their report are not lost by what is wrong with a trace
         return Decision(found, None, [f"No advice for {settings.trace.name}: {error}"])
     _write(advice, settings)
-    said = [_sentence(PLACES[place], entry) for place, entry in advice.advised.items()]
+    said = verdict(advice)
     if CONTAINER not in found.profiles:
         said.append(
-            "cloud: no advice, since only runs on Kubernetes show how the model runs in a container (make cluster)."
+            "Cloud: no advice, since only runs on Kubernetes show how the model runs in a container (make cluster)."
         )
-    demand = advice.question.demand
-    read = f"For {settings.trace.name} ({demand.summary}), simulated:"
-    return Decision(found, advice, [read, *demand.notes, *said])
+    return Decision(found, advice, [f"For {settings.trace.name}, simulated:", *said])
 
 
 def _write(advice: Advice, settings: Settings) -> None:
@@ -105,45 +94,17 @@ def _write(advice: Advice, settings: Settings) -> None:
     scratch.rename(folder)
 
 
-def _sentence(place: str, entry: Advised) -> str:
-    figures = entry.candidate.figures
-    return (
-        f"{place}: {entry.candidate.strategy.name}, for {figures.usd_per_month:.2f} USD a month; the objective is "
-        f"{entry.verdict}."
-    )
-
-
 def sections(decision: Decision, settings: Settings) -> list[Section]:
     """What to deploy, with the settings to paste; and how far the simulation is from the runs."""
-    chosen: list[Element] = [Text(decision.said, "paragraph")]
-    if decision.advice is not None and settings.trace is not None:
-        objective = decision.advice.question.objective
-        asked = (
-            f"95 % of responses within {objective.p95_s:g} s" if objective.p95_s else f"a mean of {objective.mean_s} s"
-        )
-        chosen.append(
-            Text([f"Asked for: {asked}. SIMULATED with the profiles below; nothing of it was measured."], "note")
-        )
-        figures = cost_and_slow(strategy_table(decision.advice), objective.limit_s, p95=objective.p95_s is not None)
-        chosen += [
-            table("What is advised", advice_table(decision.advice)),
-            picture("Cost and slow requests", figures[0, 0].figure),
-            *_pasted(decision.advice),
-        ]
+    title = f"What to deploy{f' for {settings.trace.name}' if settings.trace else ''}"
+    if decision.advice is not None:
+        chosen = [Section(title, [Text(decision.said), notes(decision.advice)]), *advice_sections(decision.advice)]
+    else:
+        chosen = [Section(title, [Text(decision.said)])]
     return [
-        Section(f"What to deploy{f' for {settings.trace.name}' if settings.trace else ''}", chosen),
+        *chosen,
         Section("How far the simulation of this model is from its runs", _errors(decision.calibrated)),
     ]
-
-
-def _pasted(advice: Advice) -> list[Element]:
-    """The settings of each place."""
-    elements: list[Element] = []
-    for place, entry in advice.advised.items():
-        for name, text in settings_files(entry.candidate.strategy, advice.question.demand.begins).items():
-            elements.append(Text([f"{PLACES[place]}: `{ADVICE}/{place}/{name}`"]))
-            elements.append(Text([text], "code"))
-    return elements
 
 
 def _errors(found: Calibrated) -> list[Element]:

@@ -74,9 +74,9 @@ def test_blocks_and_a_trace_end_in_settings_to_paste(tmp_path: Path, capsys: pyt
     settings = measured_folder(tmp_path, trace="traffic.csv", p95_s=1.0)
     page = finished(settings)
     said = capsys.readouterr().err
-    assert "For traffic.csv (" in said
-    assert "USD a month; the objective is met" in said
-    assert "cloud: no advice, since only runs on Kubernetes" in said
+    assert "For traffic.csv, simulated:" in said
+    assert "USD a month, objective met" in said
+    assert "Cloud: no advice, since only runs on Kubernetes" in said
     for name in TWO:
         profile = Profile.model_validate_json((settings.folder / "profiles" / f"{name}.json").read_bytes())
         assert profile.application == "my_model"

@@ -1,13 +1,15 @@
-"""Cost of strategies against the share of slow requests."""
+"""Cost of strategies against the share of slow requests; replicas of one beside the demand."""
 
 from __future__ import annotations
 
+import math
 from typing import Any, Final
 
+import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, StrMethodFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 
 from mlscale.plots.style import (
     INK,
@@ -23,6 +25,8 @@ from mlscale.plots.style import (
     style,
 )
 from mlscale_twin.strategy.objective import SHARE_SLOW
+from mlscale_twin.strategy.strategies import Strategy
+from mlscale_twin.strategy.trial import Question, replicas_over_time
 
 # Lower shares of slow requests are drawn here, where the axis ends.
 _LEAST: Final = 1e-4
@@ -86,6 +90,47 @@ def cost_and_slow(table: pd.DataFrame, limit_s: float, *, p95: bool = True) -> n
         mark_modes(axes, {"simulated"})
         attach(axes, shown[["place", "environment", "stage", "usd_per_month", "slow"]])
     return grid
+
+
+def replicas_and_demand(question: Question, strategy: Strategy) -> Any:
+    """How many replicas a strategy has over the trace, and how many the traffic keeps busy.
+
+    `plotted`: hours, busy (the highest mean of a minute within each step), replicas (the most within it).
+    """
+    changes = replicas_over_time(question, strategy)
+    demand = question.demand
+    step_s = 60 * math.ceil(demand.duration_s / 60 / _STEPS)
+    starts_s = np.arange(0, math.ceil(demand.duration_s), step_s)
+    busy = demand.peaks(step_s) * question.busy_s(strategy)
+    numbers = np.array([number for _, number in changes])
+    first, last = (
+        np.searchsorted([t_s for t_s, _ in changes], at_s, side="right") for at_s in (starts_s, starts_s + step_s)
+    )
+    most = np.array([numbers[begin - 1 : end].max() for begin, end in zip(first, last, strict=True)])
+    hours = starts_s / 3600
+    with style():
+        axes: Axes = new_axes(1, 1, 2.6)[0, 0]
+        axes.fill_between(hours, busy, step="post", color=MUTED, alpha=0.35, lw=0, label="kept busy by the traffic")
+        axes.step(hours, most, where="post", color=colour(strategy.environment), lw=1.6, label="replicas")
+        axes.set_ylim(bottom=0)
+        axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.set_xlim(0, demand.duration_s / 3600)
+        axes.set_xlabel(
+            f"hours from {demand.begins:%Y-%m-%d %H:%M}" if demand.begins else "hours from the trace's start"
+        )
+        axes.set_ylabel("replicas")
+        axes.legend(loc="lower right", bbox_to_anchor=(1.0, 0.99), ncols=2)
+        low, high = int(numbers.min()), int(most.max())
+        held = f"{low} to {high} replicas" if low != high else f"{high} replica{'s' * (high > 1)} all the time"
+        text = f"{short_name(strategy.environment)}, {strategy.policy}: {held}, of which the traffic needs"
+        headline(axes, f"{text} {busy.min():.2g} to {busy.max():.2g}", {"simulated"})
+        mark_modes(axes, {"simulated"})
+        attach(axes, pd.DataFrame({"hours": hours, "busy": busy, "replicas": most}))
+    return axes.figure
+
+
+# A trace has at most so many steps in that figure.
+_STEPS: Final = 1500
 
 
 def _percent(value: float) -> str:

@@ -27,7 +27,7 @@ from mlscale_twin.strategy.minimums import DAY_PARTS, PART_S, start_s
 from mlscale_twin.strategy.objective import Figures, Objective, pareto_front
 from mlscale_twin.strategy.oracle import oracle_replicas
 from mlscale_twin.strategy.paste import settings_files
-from mlscale_twin.strategy.search import Candidate, in_windows, over_all, preferred, rank, search
+from mlscale_twin.strategy.search import Candidate, in_windows, over_all, preferred, rank, repeated, search
 from mlscale_twin.strategy.strategies import MOST_REPLICAS, Place, Strategy, strategies
 from mlscale_twin.strategy.trial import Question, alone
 from mlscale_twin.studies.executors import executor
@@ -57,6 +57,7 @@ class Advised:
         margin: by how much the objective is missed, relative to it (below 0: it is met): the 95 % interval over seeds.
         margin_at_error: the same on average, if the live system is as much slower than the twin as the slowest run that
             the profile was compared with; None: never compared.
+        one_less: the same with one replica less at most; None: it has one.
         margin_in_bursts: the same if requests come in bursts; None: it is known when each came.
         what_if: what changes -> figures then; "as assumed" is the figures of the same, approximate kind.
         oracle_replicas: replicas on average that an oracle would need in the same environment; None: no 95th percentile
@@ -72,6 +73,7 @@ class Advised:
     margin_at_error: float | None
     what_if: Mapping[str, Figures]
     oracle_replicas: float | None
+    one_less: Candidate | None = None
     margin_in_bursts: float | None = None
     hindsight: bool = False
     too_short: str = ""
@@ -211,6 +213,7 @@ def _advised(question: Question, candidates: Sequence[Candidate], pool: Executor
     objective, best = question.objective, preferred(question.objective, candidates)[0]
     figures, strategy = best.figures, best.strategy
     margin = objective.interval(best.runs)
+    less = strategy.one_less()
     bursty = replace(question, demand=replace(question.demand, burst=BURST), progress=no_progress)
     return Advised(
         best,
@@ -218,6 +221,7 @@ def _advised(question: Question, candidates: Sequence[Candidate], pool: Executor
         None if figures.at_error is None else objective.margin(figures.at_error),
         {what: in_windows(other, best, pool) for what, other in _changed(question).items()},
         oracle_replicas(question, strategy, pool) if objective.p95_s is not None else None,
+        repeated(question, over_all(question, [Candidate.of(less, best.place)], pool), pool)[0] if less else None,
         objective.margin(over_all(bursty, [best], pool)[0].figures) if question.demand.is_assumed else None,
         strategy.policy == "scheduled" and question.demand.duration_s < 2 * DAY_PARTS * PART_S,
         _too_short(question, strategy),
@@ -299,21 +303,28 @@ def advice_table(advice: Advice) -> pd.DataFrame:
     """What is advised: a column per place."""
     columns = {}
     for place, entry in advice.advised.items():
-        figures, scaling = entry.candidate.figures, entry.candidate.strategy.scaling
+        scaling = entry.candidate.strategy.scaling
         worse = {f"slow, {what} (%)": 100 * other.slow for what, other in entry.what_if.items()}
         columns[PLACES[place]] = {
             "strategy": entry.candidate.strategy.name,
             "objective": entry.verdict,
-            "USD per month": f"{figures.usd_per_month:.2f}",
-            "mean response (s)": f"{figures.mean_s:.3g}",
-            f"slower than {advice.question.objective.limit_s:g} s (%)": f"{100 * figures.slow:.3g}",
-            "failed (%)": f"{100 * figures.failed:.3g}",
-            "replicas on average": f"{figures.replicas:.2f}",
+            **figures_in_words(advice, entry.candidate.figures),
             "replicas of an oracle": entry.oracle,
             **{what: f"{max(value, 0.0):.2f}" for what, value in worse.items()},
             "CPU of a replica": f"{scaling['cpu_cores']:g} cores",
         }
     return pd.DataFrame(columns)
+
+
+def figures_in_words(advice: Advice, figures: Figures) -> dict[str, str]:
+    """Cost, responses and replicas, by what they are."""
+    return {
+        "USD per month": f"{figures.usd_per_month:.2f}",
+        "mean response (s)": f"{figures.mean_s:.3g}",
+        f"slower than {advice.question.objective.limit_s:g} s (%)": f"{100 * figures.slow:.3g}",
+        "failed (%)": f"{100 * figures.failed:.3g}",
+        "replicas on average": f"{figures.replicas:.2f}",
+    }
 
 
 def strategy_table(advice: Advice) -> pd.DataFrame:

@@ -52,6 +52,7 @@ def advise(
     )
     from mlscale_twin.strategy.measured import read_measured
     from mlscale_twin.strategy.objective import Objective
+    from mlscale_twin.strategy.page import write_page
 
     check_new(out)
     chosen = read_set(SearchSettings, settings).model_dump(exclude_unset=True)
@@ -69,6 +70,7 @@ def advise(
         options = AdviseOptions(**chosen, profiles=profile or (), progress=progress)
         advice = advise(read_schedule(trace), objective, options)
     write_advice(advice, out)
+    write_page(advice, out, trace.name)
     figure = cost_and_slow(strategy_table(advice), objective.limit_s, p95=objective.p95_s is not None)[0, 0].figure
     for kind in ("png", "pdf"):
         figure.savefig(out / f"advice.{kind}", bbox_inches="tight", dpi=160)
@@ -93,4 +95,4 @@ def advise(
         for warning in entry.warnings:
             print(f"  warning: {warning}")
         print(f"  settings: {out / place}")
-    print(f"{out}: SIMULATED, {advice.tried} settings; nothing was measured")
+    print(f"{out}: SIMULATED, {advice.tried} settings; nothing was measured; why, and what else: {out / 'advice.html'}")

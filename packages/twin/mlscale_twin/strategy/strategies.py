@@ -131,6 +131,18 @@ class Strategy:
         scaling = {**self.scaling, "min_replicas": replicas, "max_replicas": replicas}
         return Strategy(self.environment, "fixed", scaling)
 
+    def one_less(self) -> Strategy | None:
+        """The same with one replica less at most; None where it is one."""
+        most = self.most_replicas - 1
+        if most < 1:
+            return None
+        scaling = {**self.scaling, "max_replicas": most, "min_replicas": min(self.scaling["min_replicas"], most)}
+        over_time, next_day = (
+            tuple((from_s, min(number, most)) for from_s, number in each)
+            for each in (self.minimums, self.next_minimums)
+        )
+        return Strategy(self.environment, self.policy, scaling, over_time, next_day)
+
     @property
     def name(self) -> str:
         """Such as "k3s, reactive, 1 to 6 replicas"."""

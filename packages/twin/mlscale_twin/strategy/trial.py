@@ -181,6 +181,16 @@ def _run(trial: Trial, part: _Part) -> TwinResult:
     return Twin(setup).run()
 
 
+def replicas_over_time(question: Question, strategy: Strategy) -> list[tuple[float, int]]:
+    """How many replicas a strategy wants, from when on (s), over the whole trace."""
+    (part,) = (trial := trial_of(question, strategy, [question.whole])).parts
+    return [(0.0, part.initial), *_decided(_run(trial, part))]
+
+
+def _decided(outcome: TwinResult) -> list[tuple[float, int]]:
+    return [(each.t_s, int(each.detail["to"])) for each in outcome.events if each.kind == "scale_decision"]
+
+
 def _simulate(trial: Trial, part: _Part) -> tuple[int, Figures]:
     """Requests and figures of a part, without cost."""
     strategy, profile, limit_s = trial.strategy, trial.profile, trial.limit_s
@@ -190,8 +200,7 @@ def _simulate(trial: Trial, part: _Part) -> tuple[int, Figures]:
     sent = max(1, answered + failed)
     slow = statistics.share_above(limit_s) * answered if answered else 0.0
     counted_s = part.duration_s - part.counted_s
-    scaled = [(each.t_s, int(each.detail["to"])) for each in outcome.events if each.kind == "scale_decision"]
-    replicas, peak = mean_and_peak(_from(part, scaled), counted_s, part.initial)
+    replicas, peak = mean_and_peak(_from(part, _decided(outcome)), counted_s, part.initial)
     requested = machine_changes(
         [(each.t_s, each.kind) for each in outcome.events], [{**strategy.scaling, "min_replicas": part.initial}]
     )

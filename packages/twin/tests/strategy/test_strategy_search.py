@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import replace
+from html import unescape
 from pathlib import Path
 
 import numpy as np
@@ -18,20 +19,21 @@ import yaml
 
 from in_process import mlscale
 from mlscale import environments
-from mlscale.cost import read_prices
+from mlscale.cost import mean_and_peak, read_prices
 from mlscale.plots.style import plotted
 from mlscale.runs import MlscaleError
-from mlscale_twin.plots.advice import cost_and_slow
+from mlscale_twin.plots.advice import cost_and_slow, replicas_and_demand
 from mlscale_twin.profile import FOLDER
 from mlscale_twin.profile_files import read_profile
 from mlscale_twin.strategy.advice import Advice, AdviseOptions, advise, check_new, strategy_table, write_advice
 from mlscale_twin.strategy.demand import Demand, Window
 from mlscale_twin.strategy.objective import Figures, Objective, pareto_front
 from mlscale_twin.strategy.oracle import oracle_replicas
+from mlscale_twin.strategy.page import verdict, write_page
 from mlscale_twin.strategy.paste import settings_files
 from mlscale_twin.strategy.search import Candidate, _hopeful
 from mlscale_twin.strategy.strategies import Policy, Strategy, strategies
-from mlscale_twin.strategy.trial import Question, run_trial, trial_of
+from mlscale_twin.strategy.trial import Question, replicas_over_time, run_trial, trial_of
 from mlscale_twin.studies.executors import executor
 
 NAMES = ("torchserve", "k3s", "eks", "ecs")
@@ -266,6 +268,56 @@ def test_the_table_says_why_and_everything_is_written(advice: Advice, tmp_path: 
     axes = cost_and_slow(strategy_table(advice), advice.question.objective.limit_s)
     simulated = table[table["stage"] != "bound"]
     assert len(plotted(axes)) == (simulated["place"] != "local-dedicated").sum() + 1
+
+
+def test_the_page_begins_with_the_verdict_and_holds_every_number_of_the_advice(advice: Advice, tmp_path: Path) -> None:
+    write_page(advice, tmp_path, "the hour")
+    page = unescape((tmp_path / "advice.html").read_text())
+    first, second = verdict(advice)
+    cloud = advice.advised["cloud"]
+    usd = f"{cloud.candidate.figures.usd_per_month:.2f} USD a month"
+    assert second == f"Cloud: {cloud.candidate.strategy.name}, for {usd}, objective {cloud.verdict}."
+    assert page.index("How to serve the hour") < page.index(first) < page.index(second) < page.index("SIMULATED")
+    for place, entry in advice.advised.items():
+        assert f"{entry.candidate.figures.usd_per_month:.2f}" in page
+        assert f"<code>{place}/" in page
+    assert page.count("twice the load") == len(advice.advised)
+    assert "95 % of responses within 1.5 s, at most 0.1 % of requests failed" in page
+
+
+def test_one_replica_less_is_cheaper_or_as_cheap_and_no_faster(advice: Advice) -> None:
+    for entry in advice.advised.values():
+        assert (entry.one_less is None) == (entry.candidate.strategy.most_replicas == 1)
+        if entry.one_less is not None:
+            assert entry.one_less.strategy.most_replicas == entry.candidate.strategy.most_replicas - 1
+            assert len(entry.one_less.runs) == len(entry.candidate.runs)
+            assert entry.one_less.figures.usd_per_month <= 1.02 * entry.candidate.figures.usd_per_month
+            assert entry.one_less.figures.slow >= entry.candidate.figures.slow - 0.002
+
+
+def test_one_replica_less_keeps_what_else_is_set() -> None:
+    (scheduled, *_) = [
+        each
+        for each in strategies(["k3s"], PROFILES, HOUR, 200, sizes={"cpu_cores": 0.3})
+        if each.policy == "scheduled" and max(least for _, least in each.minimums) == each.most_replicas
+    ]
+    less = scheduled.one_less()
+    assert less is not None
+    assert max(least for _, least in (*less.minimums, *less.next_minimums)) == less.most_replicas
+    assert dict(less.scaling) == {**scheduled.scaling, "max_replicas": scheduled.most_replicas - 1}
+    assert scheduled.constant(1).one_less() is None
+
+
+def test_replicas_are_drawn_beside_what_the_traffic_keeps_busy(advice: Advice) -> None:
+    entry = advice.advised["local-shared"]
+    drawn = plotted(replicas_and_demand(advice.question, entry.candidate.strategy))
+    assert list(drawn["hours"]) == pytest.approx(list(np.arange(60) / 60)), "an hour by the minute"
+    busy = HOUR.by_part(60) * advice.question.busy_s(entry.candidate.strategy)
+    assert list(drawn["busy"]) == pytest.approx(list(busy), rel=0.01)
+    changes = replicas_over_time(advice.question, entry.candidate.strategy)
+    assert drawn["replicas"].max() == max(number for _, number in changes)
+    average, peak = mean_and_peak(changes[1:], HOUR.duration_s, changes[0][1])
+    assert (average, peak) == (entry.candidate.runs[0].replicas, entry.candidate.runs[0].peak), "the first seed"
 
 
 @pytest.mark.parametrize("name", NAMES)
