@@ -24,7 +24,7 @@ from mlscale.plots.style import (
     short_name,
     style,
 )
-from mlscale_twin.strategy.objective import SHARE_SLOW
+from mlscale_twin.strategy.objective import Objective
 from mlscale_twin.strategy.strategies import Strategy
 from mlscale_twin.strategy.trial import Question, replicas_over_time
 
@@ -39,15 +39,14 @@ _SHORT: Final = {
 }
 
 
-def cost_and_slow(table: pd.DataFrame, limit_s: float, *, p95: bool = True) -> npt.NDArray[Any]:
+def cost_and_slow(table: pd.DataFrame, objective: Objective) -> npt.NDArray[Any]:
     """A mark for each strategy: monthly cost and share of slow requests, both logarithmic. Rings with a label: advised;
     lines: the Pareto fronts of what was simulated over the whole trace; small and pale: in windows. Of machines for
     this alone, whose cost hardly depends on the strategy, only the advised one is drawn; what constant numbers of
     replicas ruled out has no mark.
 
     Args:
-        table: `mlscale_twin.strategy.advice.strategy_table`. limit_s: a request that takes longer is slow.
-        p95: whether the objective is on the share of slow requests.
+        table: `mlscale_twin.strategy.advice.strategy_table`. objective: what was asked for.
 
     Returns:
         Axes 1 x 1; `plotted`: place, environment, stage, usd_per_month, slow.
@@ -57,9 +56,9 @@ def cost_and_slow(table: pd.DataFrame, limit_s: float, *, p95: bool = True) -> n
     with style():
         grid = new_axes(1, 1, 3.8)
         axes = grid[0, 0]
-        if p95:
-            axes.axhspan(100 * _LEAST / 12, 100 * SHARE_SLOW, color="#E4EEE0", lw=0, zorder=0)
-            text = f"green: at most {100 * SHARE_SLOW:g} % are slow"
+        if objective.shares:
+            axes.axhspan(100 * _LEAST / 12, 100 * objective.shares[0], color="#E4EEE0", lw=0, zorder=0)
+            text = f"green: at most {100 * objective.shares[0]:g} % are slow"
             axes.text(0.985, 100 * _LEAST / 9, text, transform=axes.get_yaxis_transform(), color=MUTED, ha="right")
         for name in in_order(list(shown["environment"])):
             for stage, (size, alpha) in _STAGES.items():
@@ -78,7 +77,7 @@ def cost_and_slow(table: pd.DataFrame, limit_s: float, *, p95: bool = True) -> n
         for number in range(len(advised)):
             _label(axes, advised.iloc[number])
         axes.set_xlabel("cost (USD per month)")
-        axes.set_ylabel(f"requests slower than {limit_s:g} s")
+        axes.set_ylabel(f"requests slower than {objective.limit_s:g} s")
         axes.set_xlim(left=shown["usd"].min() / 11)  # room for the labels
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _percent(value)))
         axes.yaxis.set_minor_formatter(NullFormatter())

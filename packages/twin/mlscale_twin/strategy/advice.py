@@ -60,8 +60,8 @@ class Advised:
         one_less: the same with one replica less at most; None: it has one.
         margin_in_bursts: the same if requests come in bursts; None: it is known when each came.
         what_if: what changes -> figures then; "as assumed" is the figures of the same, approximate kind.
-        oracle_replicas: replicas on average that an oracle would need in the same environment; None: no 95th percentile
-            is asked for.
+        oracle_replicas: replicas on average that an oracle would need in the same environment for the first percentile;
+            None: none is asked for.
         hindsight: its minimum was derived from the same traffic that it was tried on.
         too_short: why the trace shows too little; empty: it does not.
         impossible: what no setting could meet, and the least that is possible; empty: nothing.
@@ -220,7 +220,7 @@ def _advised(question: Question, candidates: Sequence[Candidate], pool: Executor
         margin,
         None if figures.at_error is None else objective.margin(figures.at_error),
         {what: in_windows(other, best, pool) for what, other in _changed(question).items()},
-        oracle_replicas(question, strategy, pool) if objective.p95_s is not None else None,
+        oracle_replicas(question, strategy, pool) if objective.percentiles else None,
         repeated(question, over_all(question, [Candidate.of(less, best.place)], pool), pool)[0] if less else None,
         objective.margin(over_all(bursty, [best], pool)[0].figures) if question.demand.is_assumed else None,
         strategy.policy == "scheduled" and question.demand.duration_s < 2 * DAY_PARTS * PART_S,
@@ -244,7 +244,8 @@ def _impossible(question: Question, candidates: Sequence[Candidate]) -> str:
     one_of_each = {each.strategy.environment: each.strategy for each in candidates}
     each = [alone(question, strategy) for strategy in one_of_each.values()]
     texts = []
-    for option, asked_s in (("--p95", objective.p95_s), ("--mean", objective.mean_s), ("--sigma", objective.sigma_s)):
+    percentiles = {f"--p{percent}": limit_s for percent, limit_s in objective.percentiles.items()}
+    for option, asked_s in {**percentiles, "--mean": objective.mean_s, "--sigma": objective.sigma_s}.items():
         least_s = min(times[option] for times in each)
         if asked_s is not None and asked_s < least_s:
             texts.append(f"{option} of requests that never wait is {least_s:.3g} s")
@@ -321,7 +322,10 @@ def figures_in_words(advice: Advice, figures: Figures) -> dict[str, str]:
     return {
         "USD per month": f"{figures.usd_per_month:.2f}",
         "mean response (s)": f"{figures.mean_s:.3g}",
-        f"slower than {advice.question.objective.limit_s:g} s (%)": f"{100 * figures.slow:.3g}",
+        **{
+            f"slower than {limit_s:g} s (%)": f"{100 * share:.3g}"
+            for limit_s, share in zip(advice.question.objective.limits_s, (figures.slow, *figures.over), strict=True)
+        },
         "failed (%)": f"{100 * figures.failed:.3g}",
         "replicas on average": f"{figures.replicas:.2f}",
     }
@@ -330,7 +334,7 @@ def figures_in_words(advice: Advice, figures: Figures) -> dict[str, str]:
 def strategy_table(advice: Advice) -> pd.DataFrame:
     """A row per strategy and place: those that went furthest first, then the best by the objective."""
     objective, candidates = advice.question.objective, advice.candidates
-    front = _fronts(candidates)
+    front, others = _fronts(candidates), list(objective.percentiles)[1:]
     advised = [entry.candidate for entry in advice.advised.values()]
     rows = [
         {
@@ -341,7 +345,8 @@ def strategy_table(advice: Advice) -> pd.DataFrame:
             "advised": candidate in advised,
             "meets_objective": objective.excess(candidate.figures) <= 0,
             "on_front": number in front,
-            **{name: value for name, value in asdict(candidate.figures).items() if name != "at_error"},
+            **{name: value for name, value in asdict(candidate.figures).items() if name not in ("at_error", "over")},
+            **{f"slow_p{percent}": share for percent, share in zip(others, candidate.figures.over, strict=True)},
             "pruned": candidate.pruned,
             "settings": json.dumps(dict(candidate.strategy.scaling)),
         }

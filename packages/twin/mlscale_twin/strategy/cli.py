@@ -17,6 +17,9 @@ def advise(
     trace: Annotated[Path, typer.Argument(help="CSV of arrivals or rates, or JSON schedule (an open loop)")],
     out: Annotated[Path, typer.Option(help="folder for advice.json, strategies.csv, settings and figure")],
     p95: Annotated[float | None, typer.Option(help="95 % of requests take at most this long, s")] = None,
+    p50: Annotated[float | None, typer.Option(help="half of them, s")] = None,
+    p90: Annotated[float | None, typer.Option(help="90 %, s")] = None,
+    p99: Annotated[float | None, typer.Option(help="99 %, s")] = None,
     mean: Annotated[float | None, typer.Option(help="mean response time at most, s")] = None,
     sigma: Annotated[float | None, typer.Option(help="standard deviation of response times at most, s")] = None,
     error_budget: Annotated[float, typer.Option(help="share of requests that may fail")] = 0.001,
@@ -61,17 +64,17 @@ def advise(
             raise MlscaleError("the experiment has its own profiles", "--profile", "leave it out, or --experiment")
         measured, profile = read_measured(experiment)
         chosen = {**measured.search, **chosen}
-        if p95 is None and mean is None and sigma is None:
+        if all(each is None for each in (p50, p90, p95, p99, mean, sigma)):
             p95, mean = measured.p95_s, measured.mean_s
     if environments is not None:
         chosen["environments"] = environments.replace(",", " ").split()
-    objective = Objective(p95, mean, sigma, error_budget, max_usd_per_month)
+    objective = Objective(p95, mean, sigma, error_budget, max_usd_per_month, p50, p90, p99)
     with Shown() as progress:
         options = AdviseOptions(**chosen, profiles=profile or (), progress=progress)
         advice = advise(read_schedule(trace), objective, options)
     write_advice(advice, out)
     write_page(advice, out, trace.name)
-    figure = cost_and_slow(strategy_table(advice), objective.limit_s, p95=objective.p95_s is not None)[0, 0].figure
+    figure = cost_and_slow(strategy_table(advice), objective)[0, 0].figure
     for kind in ("png", "pdf"):
         figure.savefig(out / f"advice.{kind}", bbox_inches="tight", dpi=160)
     if as_json:
@@ -89,7 +92,8 @@ def advise(
         print(f"{PLACES[place]}: {entry.candidate.strategy.name}; objective {entry.verdict}")
         replicas = f"{figures.replicas:.2f} replicas (oracle: {entry.oracle})"
         print(f"  {figures.usd_per_month:.2f} USD a month, {replicas}")
-        slow = f"{100 * figures.slow:.3g} % of requests slower than {objective.limit_s:g} s"
+        limits = zip(objective.limits_s, (figures.slow, *figures.over), strict=True)
+        slow = ", ".join(f"{100 * share:.3g} % of requests slower than {limit_s:g} s" for limit_s, share in limits)
         failed = f"{100 * figures.failed:.3g} % failed (at most {100 * objective.error_budget:g} %)"
         print(f"  mean {figures.mean_s:.3g} s, {slow}, {failed}")
         for warning in entry.warnings:

@@ -21,8 +21,9 @@ ERROR_BUDGET: Final = 0.001
 class Figures:
     """Of one strategy over the trace.
 
-    ``slow``: share of requests over the objective's limit, failed ones included; ``mean_s``, ``sd_s``: of answered
-    requests; ``failed``: share without an answer; ``replicas``, ``machines``: on average; ``peak``: most replicas;
+    ``slow``: share of requests over the objective's limit, failed ones included; ``over``: the same of the limits of
+    its other percentiles; ``mean_s``, ``sd_s``: of answered requests; ``failed``: share without an answer;
+    ``replicas``, ``machines``: on average; ``peak``: most replicas;
     ``at_error``: the same if the live system is slower than the twin by its largest error in a comparison with live
     runs (None: never compared, or an approximate stage).
     """
@@ -36,6 +37,7 @@ class Figures:
     peak: int
     machines: float = 0.0
     at_error: Figures | None = None
+    over: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -43,8 +45,8 @@ class Objective:
     """Everything that is given must hold.
 
     Args:
-        p95_s, mean_s, sigma_s: of response times, at most, s. error_budget: share of requests that may fail.
-        max_usd_per_month: what it may cost.
+        p95_s, mean_s, sigma_s, p50_s, p90_s, p99_s: of response times, at most, s.
+        error_budget: share of requests that may fail. max_usd_per_month: what it may cost.
 
     Raises:
         MlscaleError: no response time is given, or a value that nothing can meet.
@@ -55,9 +57,12 @@ class Objective:
     sigma_s: float | None = None
     error_budget: float = ERROR_BUDGET
     max_usd_per_month: float | None = None
+    p50_s: float | None = None
+    p90_s: float | None = None
+    p99_s: float | None = None
 
     def __post_init__(self) -> None:
-        if self.p95_s is None and self.mean_s is None and self.sigma_s is None:
+        if not self.percentiles and self.mean_s is None and self.sigma_s is None:
             raise MlscaleError("no response time is given", "objective", "give --p95, --mean or --sigma, in seconds")
         for name, option in _OPTIONS.items():
             value = getattr(self, name)
@@ -67,9 +72,26 @@ class Objective:
             raise MlscaleError(f"{self.error_budget:g} lets every request fail", "--error-budget", "such as 0.001")
 
     @property
+    def percentiles(self) -> dict[int, float]:
+        """Those that are asked for, the 95th first, and their limits, s."""
+        every = {95: self.p95_s, 99: self.p99_s, 90: self.p90_s, 50: self.p50_s}
+        return {percent: limit_s for percent, limit_s in every.items() if limit_s is not None}
+
+    @property
+    def limits_s(self) -> tuple[float, ...]:
+        """Of the percentiles, else the mean, else sigma that is asked for, s: a request over the first is slow."""
+        others = (value for value in (self.mean_s, self.sigma_s) if value is not None)
+        return tuple(self.percentiles.values()) or (next(others),)
+
+    @property
     def limit_s(self) -> float:
-        """A request that takes longer is slow, s: the percentile, else the mean, else sigma that is asked for."""
-        return next(value for value in (self.p95_s, self.mean_s, self.sigma_s) if value is not None)
+        """The first of them."""
+        return self.limits_s[0]
+
+    @property
+    def shares(self) -> tuple[float, ...]:
+        """Of requests that may take longer than each percentile that is asked for."""
+        return tuple((100 - percent) / 100 for percent in self.percentiles)
 
     def excess(self, figures: Figures) -> float:
         """0 if everything holds; else by how much the worst is missed, relative to what is asked for."""
@@ -78,7 +100,7 @@ class Objective:
     def margin(self, figures: Figures) -> float:
         """The same, and below 0 where everything holds: by how much the worst could be worse."""
         asked = [
-            (SHARE_SLOW if self.p95_s is not None else None, figures.slow),
+            *zip(self.shares, (figures.slow, *figures.over)[: len(self.shares)], strict=True),
             (self.mean_s, figures.mean_s),
             (self.sigma_s, figures.sd_s),
             (self.error_budget, figures.failed),
@@ -99,12 +121,14 @@ class Objective:
 def mean_of(runs: Sequence[Figures]) -> Figures:
     """The means over runs with different seeds; the highest peak."""
     names = ("slow", "mean_s", "sd_s", "failed", "usd_per_month", "replicas", "machines")
+    over = [figures.over for figures in runs]
     worse = [figures.at_error for figures in runs if figures.at_error is not None]
     return replace(
         runs[0],
         **{name: fmean(getattr(figures, name) for figures in runs) for name in names},
         peak=max(figures.peak for figures in runs),
         at_error=mean_of(worse) if worse else None,
+        over=tuple(fmean(shares) for shares in zip(*over, strict=True)),
     )
 
 
@@ -114,6 +138,9 @@ _OPTIONS: Final = {
     "sigma_s": "--sigma",
     "error_budget": "--error-budget",
     "max_usd_per_month": "--max-usd-per-month",
+    "p50_s": "--p50",
+    "p90_s": "--p90",
+    "p99_s": "--p99",
 }
 
 

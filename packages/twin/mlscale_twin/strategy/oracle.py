@@ -11,7 +11,6 @@ import numpy.typing as npt
 
 from mlscale.measurement.measure import no_progress
 from mlscale_twin.strategy.demand import Demand
-from mlscale_twin.strategy.objective import SHARE_SLOW
 from mlscale_twin.strategy.strategies import MOST_REPLICAS, Strategy
 from mlscale_twin.strategy.trial import Question, run_trial, trial_of
 
@@ -22,8 +21,7 @@ _HARDLY_SLOW: Final = 1e-3
 
 
 def oracle_replicas(question: Question, strategy: Strategy, executor: Executor) -> float:
-    """The fewest replicas on average with which at most `SHARE_SLOW` of all requests take longer than the objective's
-    limit, in the strategy's environment.
+    """The fewest replicas on average with which the objective's first percentile holds, in the strategy's environment.
 
     The oracle has any number of replicas, at least one, ready at any time, and lets requests be slow where replicas
     save most (a Lagrange multiplier). By the twin with constant replicas at constant rates, without a backlog from
@@ -51,11 +49,12 @@ def oracle_replicas(question: Question, strategy: Strategy, executor: Executor) 
         return float(requests @ slow[np.arange(len(levels)), choice(price)] / requests.sum())
 
     low, high = 0.0, 1e6
-    if slow_in_all(low) <= SHARE_SLOW:
+    allowed = question.objective.shares[0]
+    if slow_in_all(low) <= allowed:
         high = low
     for _ in range(60):
         price = (low + high) / 2
-        low, high = (low, price) if slow_in_all(price) <= SHARE_SLOW else (price, high)
+        low, high = (low, price) if slow_in_all(price) <= allowed else (price, high)
     return float(seconds @ counts[choice(high)] / seconds.sum())
 
 

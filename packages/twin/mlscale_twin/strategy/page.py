@@ -22,7 +22,7 @@ from mlscale_twin.strategy.advice import (
     in_order_of_merit,
     strategy_table,
 )
-from mlscale_twin.strategy.objective import SHARE_SLOW, Objective
+from mlscale_twin.strategy.objective import Objective
 from mlscale_twin.strategy.paste import settings_files
 from mlscale_twin.strategy.search import Candidate
 from mlscale_twin.strategy.strategies import Place
@@ -61,7 +61,7 @@ def notes(advice: Advice) -> Text:
 def _asked(objective: Objective) -> str:
     """The objective in words."""
     limits = (
-        (objective.p95_s, f"{100 * (1 - SHARE_SLOW):g} % of responses within {{:g}} s"),
+        *((limit_s, f"{percent} % of responses within {{:g}} s") for percent, limit_s in objective.percentiles.items()),
         (objective.mean_s, "a mean response of at most {:g} s"),
         (objective.sigma_s, "a standard deviation of at most {:g} s"),
         (100 * objective.error_budget, "at most {:g} % of requests failed"),
@@ -73,7 +73,7 @@ def _asked(objective: Objective) -> str:
 def sections(advice: Advice) -> list[Section]:
     """For each place why that is advised; then every strategy's cost, what is assumed, and the settings to paste."""
     objective = advice.question.objective
-    every = cost_and_slow(strategy_table(advice), objective.limit_s, p95=objective.p95_s is not None)[0, 0].figure
+    every = cost_and_slow(strategy_table(advice), objective)[0, 0].figure
     return [
         *(Section(PLACES[place].capitalize(), _of_place(advice, place)) for place in advice.advised),
         Section("Every strategy that was tried", [picture("Cost and slow requests", every)]),

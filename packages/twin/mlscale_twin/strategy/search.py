@@ -298,7 +298,8 @@ def _likely(
     for each in waiting:
         known = factors.get(_policy(each), {})
         figures = {name: factor * getattr(each.figures, name) for name, factor in known.items()}
-        corrected = replace(each, figures=replace(each.figures, **figures))
+        over = tuple(known.get("slow", 1.0) * share for share in each.figures.over)
+        corrected = replace(each, figures=replace(each.figures, over=over, **figures))
         if corrected.figures.usd_per_month < (1 + _COST_ERROR) * least_usd.get(each.place, math.inf):
             groups.setdefault((each.place, each.strategy.environment), []).append(corrected)
     chosen: list[Candidate] = []

@@ -17,7 +17,7 @@ from mlscale.measurement.measure import Progress, no_progress
 from mlscale.runs.schedule import Constant, OpenLoop
 from mlscale_twin.profile import Profile
 from mlscale_twin.strategy.demand import Demand, Window
-from mlscale_twin.strategy.objective import SHARE_SLOW, Figures, Objective
+from mlscale_twin.strategy.objective import Figures, Objective
 from mlscale_twin.strategy.strategies import Place, Strategy, busy_s
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class Trial:
     strategy: Strategy
     profile: Profile
     parts: Sequence[_Part]
-    limit_s: float
+    limits_s: Sequence[float]
     work_factor: float
     seed: int
     least: float
@@ -92,8 +92,8 @@ def trial_of(question: Question, strategy: Strategy, windows: Sequence[Window]) 
     """The trial of a strategy in windows of the question's traffic."""
     profile = question.profiles[strategy.environment]
     parts = [_part(question, strategy, window) for window in windows]
-    limit_s, least = question.objective.limit_s, _mean_least(strategy, question.whole)
-    return Trial(strategy, profile, parts, limit_s, question.work_factor, question.seed, least)
+    limits_s, least = question.objective.limits_s, _mean_least(strategy, question.whole)
+    return Trial(strategy, profile, parts, limits_s, question.work_factor, question.seed, least)
 
 
 def _part(question: Question, strategy: Strategy, window: Window) -> _Part:
@@ -144,7 +144,7 @@ def alone(question: Question, strategy: Strategy) -> dict[str, float]:
     trial = trial_of(steady, strategy.constant(1), [steady.whole])
     statistics = _run(trial, trial.parts[0]).statistics
     return {
-        "--p95": statistics.quantile(1 - SHARE_SLOW),
+        **{f"--p{percent}": statistics.quantile(percent / 100) for percent in question.objective.percentiles},
         "--mean": float(statistics.mean_s[0]),
         "--sigma": float(statistics.sd_s[0]),
     }
@@ -193,12 +193,17 @@ def _decided(outcome: TwinResult) -> list[tuple[float, int]]:
 
 def _simulate(trial: Trial, part: _Part) -> tuple[int, Figures]:
     """Requests and figures of a part, without cost."""
-    strategy, profile, limit_s = trial.strategy, trial.profile, trial.limit_s
+    strategy, profile = trial.strategy, trial.profile
     outcome = _run(trial, part)
     statistics = outcome.statistics
     answered, failed = int(statistics.count[0]), int(statistics.count[1:].sum())
     sent = max(1, answered + failed)
-    slow = statistics.share_above(limit_s) * answered if answered else 0.0
+
+    def slow(factor: float) -> tuple[float, ...]:
+        """Share of requests over each limit, if that were ``factor`` times as long."""
+        above = (statistics.share_above(limit_s * factor) if answered else 0.0 for limit_s in trial.limits_s)
+        return tuple((share * answered + failed) / sent for share in above)
+
     counted_s = part.duration_s - part.counted_s
     replicas, peak = mean_and_peak(_from(part, _decided(outcome)), counted_s, part.initial)
     requested = machine_changes(
@@ -206,20 +211,22 @@ def _simulate(trial: Trial, part: _Part) -> tuple[int, Figures]:
     )
     machines, _ = mean_and_peak(_from(part, requested), counted_s, requested[0][1])
     figures = Figures(
-        slow=(slow + failed) / sent,
-        mean_s=float(statistics.mean_s[0]) if answered else limit_s,
+        slow=slow(1.0)[0],
+        mean_s=float(statistics.mean_s[0]) if answered else trial.limits_s[0],
         sd_s=float(statistics.sd_s[0]) if answered else 0.0,
         failed=failed / sent,
         usd_per_month=0.0,
         replicas=replicas,
         peak=peak,
         machines=machines,
+        over=slow(1.0)[1:],
     )
     if profile.compared is None or not answered:
         return answered + failed, figures
     mean, sd, p95 = (profile.compared.lowest(name) for name in ("mean_response_s", "sd_response_s", "p95_response_s"))
-    slow = statistics.share_above(limit_s * p95) * answered
-    at_error = replace(figures, slow=(slow + failed) / sent, mean_s=figures.mean_s / mean, sd_s=figures.sd_s / sd)
+    first, *others = slow(p95)
+    slower = replace(figures, mean_s=figures.mean_s / mean, sd_s=figures.sd_s / sd)
+    at_error = replace(slower, slow=first, over=tuple(others))
     return answered + failed, replace(figures, at_error=at_error)
 
 
@@ -244,6 +251,7 @@ def _weighted(parts: Sequence[tuple[_Part, int, Figures]], least: float) -> Figu
     requests = [part.weight * number for part, number, _ in parts]
     seconds = [part.weight * (part.duration_s - part.counted_s) for part, _, _ in parts]
     known = sum(part.least * length_s for (part, _, _), length_s in zip(parts, seconds, strict=True)) / sum(seconds)
+    over = zip(*(figures.over for _, _, figures in parts), strict=True)
     mean_s = mean(lambda figures: figures.mean_s, requests)
     square_s2 = mean(lambda figures: figures.sd_s**2 + figures.mean_s**2, requests)
     return Figures(
@@ -255,6 +263,7 @@ def _weighted(parts: Sequence[tuple[_Part, int, Figures]], least: float) -> Figu
         replicas=least + max(0.0, mean(lambda figures: figures.replicas, seconds) - known),
         peak=max(figures.peak for _, _, figures in parts),
         machines=mean(lambda figures: figures.machines, seconds),
+        over=tuple(np.dot(requests, shares) / (sum(requests) or 1.0) for shares in over),
     )
 
 

@@ -6,11 +6,12 @@ import json
 import math
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from html import unescape
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -41,9 +42,9 @@ PROFILES = {name: read_profile(name) for name in NAMES}
 HOUR = Demand(6.0 + 5.0 * np.sin(np.arange(3600) / 3600 * 2 * np.pi - 1.5))
 
 
-def figures(usd: float, slow: float, **changes: float) -> Figures:
+def figures(usd: float, slow: float, **changes: Any) -> Figures:
     usual = {"mean_s": 0.3, "sd_s": 0.2, "failed": 0.0, "replicas": 2.0, "peak": 3}
-    return Figures(slow=slow, usd_per_month=usd, **(usual | changes))  # type: ignore[arg-type]
+    return Figures(slow=slow, usd_per_month=usd, **(usual | changes))
 
 
 def test_an_objective_is_missed_by_its_worst_part() -> None:
@@ -59,6 +60,15 @@ def test_answers_alone_do_not_meet_a_mean_or_sigma_if_requests_fail() -> None:
     assert Objective(sigma_s=0.5).excess(figures(50.0, 1.0, failed=0.6)) == pytest.approx(599.0)
     assert Objective(mean_s=0.5).excess(figures(50.0, 0.04, failed=0.001)) == 0.0
     assert Objective(mean_s=0.5, error_budget=0.7).excess(figures(50.0, 0.6, failed=0.6)) == 0.0
+
+
+def test_each_percentile_has_its_share_of_requests() -> None:
+    objective = Objective(p95_s=1.0, p99_s=2.0, p50_s=0.3)
+    assert objective.limits_s == (1.0, 2.0, 0.3)
+    assert objective.excess(figures(50.0, 0.05, over=(0.01, 0.5))) == pytest.approx(0.0, abs=1e-12)
+    assert objective.excess(figures(50.0, 0.04, over=(0.02, 0.5))) == pytest.approx(1.0)
+    assert objective.excess(figures(50.0, 0.04, over=(0.01, 0.75))) == pytest.approx(0.5)
+    assert Objective(p99_s=2.0).excess(figures(50.0, 0.02)) == pytest.approx(1.0)
 
 
 @pytest.mark.parametrize(
@@ -119,6 +129,23 @@ def test_twice_the_load_is_worse(advice: Advice) -> None:
         assert entry.what_if["twice the load"].at_error is None
     dearer = advice.advised["local-shared"].what_if
     assert dearer["twice the load"].usd_per_month > dearer["as assumed"].usd_per_month, "busier, at least"
+
+
+def test_several_percentiles_are_what_each_is_by_itself_also_in_windows() -> None:
+    tried = strategies(["k3s"], PROFILES, HOUR, 40, sizes={"cpu_cores": 0.3})
+    constant = max((each for each in tried if each.is_constant), key=lambda each: each.most_replicas).constant(5)
+
+    def over(objective: Objective, windows: Sequence[Window] = ()) -> tuple[float, ...]:
+        question = Question(HOUR, objective, PROFILES, read_prices())
+        found = run_trial(trial_of(question, constant, windows or [question.whole]))
+        assert found.at_error is not None or windows
+        return found.slow, *found.over
+
+    both = over(Objective(p50_s=0.2, p99_s=0.6))
+    assert both == (*over(Objective(p95_s=0.6)), *over(Objective(mean_s=0.2)))
+    assert both[0] < both[1]
+    windows = [Window(at, at + 600, 1.0) for at in range(0, 3600, 600)]
+    assert over(Objective(p50_s=0.2, p99_s=0.6), windows) == pytest.approx(both, abs=0.01)
 
 
 def test_windows_have_the_arrivals_of_the_whole_trace() -> None:
@@ -193,7 +220,7 @@ def test_an_oracle_is_one_of_the_95th_percentile_alone() -> None:
     found = advise(HOUR.window(0, 60), Objective(sigma_s=0.5), asked)
     assert {entry.oracle for entry in found.advised.values()} == {"-"}
     assert len(found.candidates) == 2 * len({id(each.strategy) for each in found.candidates}), "named twice, tried once"
-    texts = cost_and_slow(strategy_table(found), 0.5, p95=False)[0, 0].texts
+    texts = cost_and_slow(strategy_table(found), found.question.objective)[0, 0].texts
     assert not any("green" in text.get_text() for text in texts)
 
 
@@ -265,7 +292,7 @@ def test_the_table_says_why_and_everything_is_written(advice: Advice, tmp_path: 
     (tmp_path / "out/advice.json").unlink()
     with pytest.raises(MlscaleError, match="there is an advice already"):
         write_advice(advice, tmp_path / "out")
-    axes = cost_and_slow(strategy_table(advice), advice.question.objective.limit_s)
+    axes = cost_and_slow(strategy_table(advice), advice.question.objective)
     simulated = table[table["stage"] != "bound"]
     assert len(plotted(axes)) == (simulated["place"] != "local-dedicated").sum() + 1
 
