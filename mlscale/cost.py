@@ -187,12 +187,19 @@ def paid_by(environment: str, scaling: Mapping[str, Any]) -> PaidBy:
 
 
 def usd_per_month(
-    environment: str, scaling: Mapping[str, Any], usage: Usage, prices: Prices, tenancy: Tenancy = "shared"
+    environment: str,
+    scaling: Mapping[str, Any],
+    usage: Usage,
+    prices: Prices,
+    tenancy: Tenancy = "shared",
+    *,
+    spot: bool = False,
 ) -> float:
     """Cost of replicas and machines, and of what is paid while idle (load balancer, control plane).
 
     Args:
-        scaling: every setting of one component. tenancy: of the user's own machines.
+        scaling: every setting of one component. tenancy: of the user's own machines. spot: AWS's spare capacity, which
+            it may take back; NaN where its price is not known.
 
     Raises:
         MlscaleError: an unknown environment.
@@ -208,16 +215,20 @@ def usd_per_month(
     units = max(1.0, usage.connections_per_s / UNIT_CONNECTIONS_PER_S)
     common_usd = MONTH_H * (aws["alb_h"] + units * aws["alb_lcu_h"]) + answers_gb * aws["transfer_out_gb"]
     if kind == "tasks":
-        reserved_h = usage.cores * aws["fargate_vcpu_h"] + usage.memory_gb * aws["fargate_gb_h"]
+        core_h, gb_h = (aws[f"fargate_{'spot_' * spot}{unit}_h"] for unit in ("vcpu", "gb"))
+        if core_h is None or gb_h is None:
+            return math.nan
+        reserved_h = usage.cores * core_h + usage.memory_gb * gb_h
         return float(MONTH_H * (reserved_h + usage.replicas * aws["ipv4_h"] + aws["ecs_cluster_h"]) + common_usd)
-    machine_h = _instance_h(scaling, aws) + aws["ipv4_h"]
+    machine_h = _instance_h(scaling, aws, spot) + aws["ipv4_h"]
     cluster_h = aws["eks_cluster_h"] if "machine_types" in scaling else aws["ecs_cluster_h"]
     return float(MONTH_H * (usage.machines * machine_h + cluster_h) + common_usd)
 
 
-def _instance_h(scaling: Mapping[str, Any], aws: Mapping[str, Any]) -> float:
-    """USD per hour of the cheapest allowed instance, with Auto Mode's fee where it starts them."""
-    types = catalogue().types
+def _instance_h(scaling: Mapping[str, Any], aws: Mapping[str, Any], spot: bool) -> float:
+    """USD per hour of the cheapest allowed instance, with Auto Mode's fee, which is of its price on demand, where it
+    starts them."""
+    types, on_spot = catalogue().types, aws["spot_instances_h"]
     if "machine_types" not in scaling:
         cores, memory_mib = scaling["instance_cores"], scaling["instance_memory_mib"]
         known = aws["instances_h"]
@@ -226,10 +237,10 @@ def _instance_h(scaling: Mapping[str, Any], aws: Mapping[str, Any]) -> float:
         if not fits:
             what = f"no price is known for an instance of {cores:g} cores and {memory_mib} MiB"
             raise MlscaleError(what, "prices", f"choose one that is no larger than one of {', '.join(known)}")
-        return float(min(known[name] for name in fits))
-    cheapest = min(aws["instances_h"].get(name, types[name].usd_per_hour) for name in scaling["machine_types"])
-    auto_mode = is_auto_mode(scaling.get("node_class"), scaling.get("node_group"))
-    return float(cheapest * (1 + aws["eks_auto_mode_share"] * auto_mode))
+        return float(min(on_spot.get(name, math.nan) if spot else known[name] for name in fits))
+    usd, name = min((aws["instances_h"].get(name, types[name].usd_per_hour), name) for name in scaling["machine_types"])
+    fee = usd * aws["eks_auto_mode_share"] * is_auto_mode(scaling.get("node_class"), scaling.get("node_group"))
+    return float((on_spot.get(name, math.nan) if spot else usd) + fee)
 
 
 def usage_of(run: Run, from_s: float, to_s: float) -> Usage:

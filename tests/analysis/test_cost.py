@@ -64,6 +64,10 @@ def test_instances_carry_the_fee_of_what_starts_them() -> None:
     ecs = scaling_of("ecs", launch="ec2", instance_cores=2.0, instance_memory_mib=8192)
     machine_h = aws["instances_h"]["m7i.large"] + aws["ipv4_h"]
     assert usd_per_month("ecs", ecs, usage, PRICES) == pytest.approx(MONTH_H * (1.5 * machine_h + common_h))
+    on_spot = aws["spot_instances_h"]["c7a.medium"] - aws["instances_h"]["c7a.medium"]
+    saved = usd_per_month("eks", auto, usage, PRICES, spot=True) - usd_per_month("eks", auto, usage, PRICES)
+    assert saved == pytest.approx(MONTH_H * 1.5 * on_spot), "the fee stays"
+    assert math.isnan(usd_per_month("ecs", scaling_of("ecs"), usage, PRICES, spot=True)), "not known"
     with pytest.raises(MlscaleError, match="no price is known"):
         usd_per_month("ecs", {**ecs, "instance_cores": 96.0}, usage, PRICES)
 

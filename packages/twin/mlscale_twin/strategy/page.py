@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from mlscale_twin.strategy.objective import Objective
 from mlscale_twin.strategy.paste import settings_files
 from mlscale_twin.strategy.search import Candidate
 from mlscale_twin.strategy.strategies import Place
+from mlscale_twin.strategy.trial import with_cost
 
 
 def write_page(advice: Advice, out: Path, traffic: str) -> None:
@@ -87,10 +89,23 @@ def _of_place(advice: Advice, place: Place) -> list[Element]:
     what_if = {what: figures_in_words(advice, figures) for what, figures in entry.what_if.items()}
     return [
         *([Text(list(entry.warnings), "warning")] * bool(entry.warnings)),
+        *([Text([_on_spot(advice)])] if place == "cloud" else []),
         picture("", replicas_and_demand(advice.question, entry.candidate.strategy)),
         table("What else would do", _beside(advice, place)),
         table("If the world is not as assumed (in windows of the trace, so approximately)", pd.DataFrame(what_if).T),
     ]
+
+
+def _on_spot(advice: Advice) -> str:
+    """Its cost as a range."""
+    best, question = advice.advised["cloud"].candidate, advice.question
+    usd = with_cost(question, best.strategy, "cloud", best.figures, spot=True).usd_per_month
+    if math.isnan(usd):
+        return "On Spot: its price here is not known; `mlscale prices --refresh` asks AWS, if you have an account."
+    return (
+        f"On Spot: {usd:.2f} USD a month, if AWS never takes a machine back, to {best.figures.usd_per_month:.2f}, if "
+        "none is to be had and all are on demand. AWS gives two minutes' notice; interruptions are not simulated."
+    )
 
 
 def _beside(advice: Advice, place: Place) -> pd.DataFrame:

@@ -267,13 +267,13 @@ def _weighted(parts: Sequence[tuple[_Part, int, Figures]], least: float) -> Figu
     )
 
 
-def with_cost(question: Question, strategy: Strategy, place: Place, figures: Figures) -> Figures:
-    """The figures with the cost of a month in a place."""
+def with_cost(question: Question, strategy: Strategy, place: Place, figures: Figures, *, spot: bool = False) -> Figures:
+    """The figures with the cost of a month in a place. ``spot``: as of `mlscale.cost.usd_per_month`."""
     work_s = next(iter(question.profiles[strategy.environment].work.values())).mean_s.value * question.work_factor
     rate_rps = question.demand.mean_rps
     usage = Usage.of(strategy.scaling, figures.replicas, figures.peak, figures.machines, work_s * rate_rps)
     usage = replace(usage, connections_per_s=rate_rps)  # one for each request
     tenancy: Tenancy = "dedicated" if place == "local-dedicated" else "shared"
-    usd = usd_per_month(strategy.environment, strategy.scaling, usage, question.prices, tenancy)
+    usd = usd_per_month(strategy.environment, strategy.scaling, usage, question.prices, tenancy, spot=spot)
     at_error = figures.at_error and replace(figures.at_error, usd_per_month=usd)
     return replace(figures, usd_per_month=usd, at_error=at_error)
