@@ -24,6 +24,7 @@ from exposure import exposed
 from watched import Watched
 from yarl import URL
 
+from distributions import distributions_of, needed_by
 from mlscale.environments.base import App, Component
 from mlscale.environments.rayserve.environment import RayServe
 from mlscale.environments.rayserve.settings import RayServeScaling
@@ -35,10 +36,13 @@ from sandbox_processes import processes
 pytestmark = [pytest.mark.live, pytest.mark.skipif(sys.platform != "linux", reason="the sandbox needs Linux")]
 
 _APP = """
+    import sys
     import time
 
     class Burn:
         def __call__(self, body):
+            if body == b"modules":
+                return {"modules": sorted({name.partition(".")[0] for name in sys.modules} - sys.stdlib_module_names)}
             if body == b"not a photo":
                 error = ValueError("no")
                 error.http_status, error.reason = 415, "not an image"
@@ -129,12 +133,23 @@ def _answers_like_the_contract(deployed: SandboxDeployed) -> None:
     assert 0.01 <= float(headers["x-mlscale-cpu-s"]) <= float(headers["x-mlscale-inference-s"]) + 0.01
     refused = load_clients.ask_once(deployed, "not a photo")
     assert (refused["status"], json.loads(refused["text"])) == (415, {"error": "not an image"})
+    _no_package_but_those_known_of_costs_a_start(json.loads(load_clients.ask_once(deployed, "modules")["text"]))
     facts = deployed.facts
     assert facts["deployment"]["autoscaling_config"]["target_ongoing_requests"] == 1.0
     assert facts["deployment"]["max_ongoing_requests"] == 1
     assert "runtime_env" not in facts["deployment"]["ray_actor_options"], "a path of this run alone"
     assert facts["constants"]["CONTROL_LOOP_INTERVAL_S"] == 0.1
     assert facts["sandbox"]["isolated"]
+
+
+def _no_package_but_those_known_of_costs_a_start(answer: dict[str, list[str]]) -> None:
+    """Ray imports some packages if they are there; METHOD says which, and why they are left."""
+    by_serve = {"pandas", "pyarrow", "python-dateutil", "six", "psutil", "tqdm", "wcwidth", "colorama", "setuptools"}
+    by_jsonschema = {"arrow", "fqdn", "isoduration", "jsonpointer", "rfc3339-validator", "uri-template", "webcolors"}
+    imported = distributions_of(answer["modules"])
+    assert {"ray", "fastapi"} <= imported
+    needed = needed_by("ray[serve]", "uvicorn[standard]")
+    assert imported - needed <= by_serve | by_jsonschema | {"rfc3986-validator"}
 
 
 def _under_load(watched: Watched, deployed: SandboxDeployed) -> None:

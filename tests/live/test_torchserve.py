@@ -21,6 +21,7 @@ from exposure import exposed
 from test_pasted_settings import settings
 from watched import Watched
 
+from distributions import distributions_of, needed_by
 from mlscale.environments.base import App, Component
 from mlscale.environments.sandbox_deployment import SandboxDeployed
 from mlscale.environments.torchserve.environment import TorchServe
@@ -85,6 +86,8 @@ def test_scales_without_loss_and_survives_a_killed_worker_but_not_a_killed_front
             assert deployed.facts["model"]["batchSize"] == 1
             refused = load_clients.ask_once(deployed, "not a picture")
             assert (refused["status"], refused["text"]) == (400, '{"error": "not a photo"}')
+            modules = json.loads(load_clients.ask_once(deployed, "modules")["text"])["modules"]
+            assert distributions_of(modules) <= needed_by("torch", "torchserve") | {"numpy", "pyyaml", "tqdm"}
             guessed = replace(deployed, headers={**deployed.headers, "Authorization": "Bearer guess"})
             assert load_clients.ask_once(guessed, "photo")["status"] == 400
             assert exposed(processes(deployed.box).values()) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -11,6 +12,8 @@ BURN_S = 0.010
 
 def make() -> Callable[[bytes], Mapping[str, Any]]:
     def answer(body: bytes) -> Mapping[str, Any]:
+        if body == b"modules":
+            return {"modules": sorted({name.partition(".")[0] for name in sys.modules} - sys.stdlib_module_names)}
         if not body.startswith(b"photo"):
             raise ValueError("not a photo")
         until = time.thread_time() + BURN_S

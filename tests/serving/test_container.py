@@ -7,12 +7,12 @@ import re
 import subprocess
 import sys
 import time
-from importlib.metadata import packages_distributions, requires
 from pathlib import Path
 
 import pytest
 from server_process import Server
 
+from distributions import distributions_of, needed_by
 from mlscale.environments.kubernetes import deployed
 from mlscale.serving.container import main
 from mlscale.serving.timeline import MARK, Timeline
@@ -76,27 +76,8 @@ def test_the_image_has_every_package_that_server_models_and_load_jobs_import() -
         " if 'site-packages' in (getattr(m, '__file__', None) or '')})"
     )
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=True).stdout
-    known = packages_distributions()
-    imported = {name.lower() for module in said.split() for name in known.get(module, ())}
     optional = {"tqdm", "setuptools", "brotli"}  # taken where they are, by torch and what it takes
-    assert imported - _closure([*LISTED, "torch"]) <= optional, "else add it to requirements.txt"
-
-
-def _closure(names: list[str]) -> set[str]:
-    """The distributions that installing ``names`` brings."""
-    found: set[str] = set()
-    left = [name.lower() for name in names]
-    while left:
-        name = left.pop()
-        if name in found:
-            continue
-        found.add(name)
-        try:
-            needed = requires(name) or []
-        except ModuleNotFoundError:  # another platform's
-            continue
-        left += [re.split(r"[^A-Za-z0-9_.-]", text)[0].lower() for text in needed if "extra ==" not in text]
-    return found | {name.replace("-", "_") for name in found}
+    assert distributions_of(said.split()) - needed_by(*LISTED, "torch") <= optional, "else add it to requirements.txt"
 
 
 def test_every_version_is_that_of_the_lock_and_the_image_runs_as_nobody() -> None:
