@@ -115,7 +115,7 @@ class Run:
 
 def not_before_their_stage(requests: pd.DataFrame, info: RunInfo) -> pd.DataFrame:
     """The requests, each intended no earlier than the start of its load stage. Published times are rounded down to
-    8 us, which would otherwise move requests of clients that join at a step to the time before it."""
+    8 us, which moved requests of clients that join at a step to the time before it in files published until 2026."""
     starts_s = info.schedule.boundaries_s
     if info.step_s is None or len(starts_s) < 2 or requests.empty:
         return requests

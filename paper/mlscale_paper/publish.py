@@ -23,6 +23,7 @@ from mlscale.atomic import write_text
 from mlscale.reporting.document import Element, Text
 from mlscale.reporting.render import to_markdown
 from mlscale.runs import SCHEMAS, MlscaleError, Run, load_run, load_runs
+from mlscale.runs.run import not_before_their_stage
 from mlscale_experiment.attempts import IDENTITY, State, run_dirs
 from mlscale_experiment.experiment import Experiment
 from mlscale_paper import advice_published, places, ray_start
@@ -46,6 +47,8 @@ def compact(run: Run, folder: Path) -> Path:
     folder.mkdir(parents=True)
     for name in SCHEMAS:
         frame = _rounded(getattr(run, name))
+        if name == "requests":
+            frame = not_before_their_stage(frame, run.info)
         table = pa.Table.from_pandas(frame, schema=SCHEMAS[name], preserve_index=False)
         floats = [column.name for column in table.schema if pa.types.is_floating(column.type)]
         pq.write_table(

@@ -12,7 +12,8 @@ from mlscale.analysis.host_use import host_use
 from mlscale.analysis.resources import cpu_by_role, throttling
 from mlscale.analysis.summary import summarise
 from mlscale.analysis.validity import judge
-from mlscale.runs import MlscaleError, ResourceSample, Role, Run, load_run, load_runs
+from mlscale.runs import ClosedLoop, MlscaleError, ResourceSample, Role, Run, load_run, load_runs
+from mlscale.runs.schedule import ClosedStage
 from mlscale_experiment.attempts import State, claim
 from mlscale_experiment.protocol import Bodies, write_protocol
 from mlscale_paper import publish as module
@@ -39,6 +40,17 @@ def test_what_is_published_gives_the_same_numbers(runs: list[Run], tmp_path: Pat
         for each in (runs, published)
     )
     pd.testing.assert_frame_equal(before, after, rtol=2e-3, atol=2e-4, check_dtype=False)
+
+
+def test_clients_that_join_at_the_step_are_published_at_the_step(tmp_path: Path) -> None:
+    t0_s = 45.1
+    stages = (ClosedStage(start_s=0, clients=2), ClosedStage(start_s=t0_s, clients=12))
+    schedule = ClosedLoop(duration_s=165.0, stages=stages, think_mean_s=0.45)
+    requests = requests_frame([10.1, *[t0_s] * 10], 0.1, load_stage=np.array([0, *[1] * 10], dtype=np.int32))
+    run = write_run(tmp_path / "run", requests, info(step_s=t0_s, schedule=schedule))
+    published = pd.read_parquet(compact(run, tmp_path / "small") / "requests.parquet")
+    assert list(published["intended_s"][1:]) == [t0_s] * 10
+    assert published["intended_s"][0] == pytest.approx(10.1, abs=2**-17)
 
 
 # What uses CPU, and from when on it is sampled.
