@@ -182,6 +182,10 @@ def advise(schedule: OpenLoop | ClosedLoop, objective: Objective, options: Advis
             tried += strategies([name], profiles, demand, share, sizes=sizes, most_replicas=most, seed=chosen.seed)
         except MlscaleError as error:
             unfit[name] = error
+    if "k3s" in names:  # awake, KEDA's HPA decides as k3s's
+        tried = [
+            each for each in tried if each.environment != "keda" or each.is_constant or each.sleeps_after_s < math.inf
+        ]
     if not tried:
         raise next(iter(unfit.values()))
     with executor(chosen.ray) as pool:

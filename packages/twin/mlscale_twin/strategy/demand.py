@@ -109,6 +109,10 @@ class Demand:
         sends_s = np.sort(np.repeat(first_s, self.burst) + rng.uniform(0, _BURST_S, len(first_s) * self.burst))
         return sends_s[sends_s < self.duration_s]
 
+    def longest_rest_s(self) -> float:
+        """The longest time without a request, s; of one draw where only rates are known."""
+        return float(np.diff(self.sends_s(seed=0), prepend=0.0, append=self.duration_s).max())
+
     def busiest_rps(self, over_s: int = 60) -> float:
         """The highest mean rate of ``over_s`` seconds."""
         return float(_means(self.rates_rps, over_s).max())

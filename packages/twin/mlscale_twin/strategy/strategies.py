@@ -253,6 +253,9 @@ def _of_environment(
         for place in rng.permutation(len(tried))[: max(0, count)]:
             policy, settings, low, high, least = tried[place]
             chosen.append(strategy(policy, matched, settings, low, high, least))
+    if asleep:  # what never gets to rest is the same with a replica that always runs
+        rest_s = demand.longest_rest_s()
+        chosen = [each for each in chosen if not rest_s <= each.sleeps_after_s < math.inf]
     return list({repr(each): each for each in chosen}.values())
 
 

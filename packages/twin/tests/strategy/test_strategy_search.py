@@ -229,6 +229,23 @@ def test_the_front_is_of_what_was_simulated_over_the_whole_trace(advice: Advice)
     assert set(table[table["on_front"]]["stage"]) == {"whole trace"}
 
 
+def test_what_never_gets_to_rest_is_not_tried_with_zero_replicas() -> None:
+    profiles = {"keda": read_profile("keda")}
+    at_two_times = Demand(np.zeros(600), recorded_s=np.array([10.0, 310.0, 580.0]))
+    assert at_two_times.longest_rest_s() == 300.0
+    for demand, sleeping in ((HOUR, set()), (at_two_times, {60}), (Demand(np.full(7200, 1e-3)), {60, 300, 900})):
+        tried = strategies(["keda"], profiles, demand, 400, sizes={"cpu_cores": 0.3})
+        assert {each.scaling["cooldown_s"] for each in tried if each.scaling["min_replicas"] == 0} == sleeping
+
+
+def test_keda_is_tried_where_it_differs_from_k3s() -> None:
+    for names in (("k3s", "keda"), ("keda",)):
+        found = advise(HOUR.window(1800, 1830), Objective(p95_s=1.5), AdviseOptions(environments=names, settings=20))
+        tried = [each.strategy for each in found.candidates if each.strategy.environment == "keda"]
+        assert tried
+        assert all(each.is_constant for each in tried) == ("k3s" in names), "nothing gets to rest"
+
+
 def test_no_minimum_is_above_the_most_replicas() -> None:
     tried = [each for name in NAMES for each in strategies([name], PROFILES, HOUR, 200, sizes={"cpu_cores": 0.3})]
     scheduled = [each for each in tried if each.minimums]
