@@ -30,9 +30,13 @@ _USAGE: Final = {
     "alarm_month": ("AmazonCloudWatch", "CW:AlarmMonitorUsage"),
     "high_resolution_alarm_month": ("AmazonCloudWatch", "CW:HighResAlarmMonitorUsage"),
     "logs_gb": ("AmazonCloudWatch", "DataProcessing-Bytes"),
+    "metrics_read_1000": ("AmazonCloudWatch", "CW:GMD-Metrics"),
+    "transfer_zones_gb": ("AWSDataTransfer", "DataTransfer-Regional-Bytes"),
     "ecr_gb_month": ("AmazonECR", "TimedStorage-ByteHrs"),
     "disk_gb_month": ("AmazonEC2", "EBS:VolumeUsage.gp3"),
 }
+# How many of the API's units our price is for, where not one.
+_UNITS: Final = {"metrics_read_1000": 1000}
 _FAMILY: Final = {"AWSELB": "Load Balancer-Application", "AmazonEC2": "Storage"}
 # The pricing API is offered in a few regions only, and answers for all.
 PRICING_REGION: Final = "us-east-1"
@@ -55,7 +59,8 @@ def refreshed(table: Mapping[str, Any], region: str, pricing: Any, ec2: Any) -> 
     try:
         for name, (service, usage) in _USAGE.items():
             usd = _of_usage(pricing, service, usage, region)
-            new |= {name: _entry(usd, now, "the pricing API")} if usd is not None else {}
+            if usd is not None:
+                new[name] = _entry(round(usd * _UNITS.get(name, 1), 9), now, "the pricing API")
         types = [kind.name for kind in catalogue().types.values() if kind.on_ec2]
         on_demand = {name: _of_instance(pricing, name, region) for name in types}
         spot = _spot(ec2, types, now)
@@ -79,7 +84,7 @@ def _of_usage(pricing: Any, service: str, usage: str, region: str) -> float | No
     filters = {"regionCode": region} if service != "AWSDataTransfer" else {"fromRegionCode": region}
     if service in _FAMILY:
         filters["productFamily"] = _FAMILY[service]
-    pattern = re.compile(rf"(?:[A-Z]+\d?-)?{re.escape(usage)}")
+    pattern = re.compile(rf"(?:[A-Z]+\d*-)?{re.escape(usage)}")
     for product in _products(pricing, service, filters):
         if pattern.fullmatch(product["product"]["attributes"]["usagetype"]):
             return _first_usd(product)

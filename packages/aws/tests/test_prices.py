@@ -81,9 +81,12 @@ def stubbed() -> tuple[Any, Any]:
         product("USE1-CW:AlarmMonitorUsage", "0.11"),
         product("USE1-CW:HighResAlarmMonitorUsage", "0.32"),
         product("USE1-DataProcessing-Bytes", "0.51"),
+        product("USE1-CW:GMD-Metrics", "0.0000120000"),
     ]
-    for _ in range(4):
+    for _ in range(5):
         answers.add_response("get_products", {"PriceList": watched})
+    between = [product("DataTransfer-Out-Bytes", "0.08"), product("DataTransfer-Regional-Bytes", "0.02")]
+    answers.add_response("get_products", {"PriceList": between})
     answers.add_response("get_products", {"PriceList": [product("USE1-TimedStorage-ByteHrs", "0.12")]})
     answers.add_response("get_products", {"PriceList": [product("USE1-EBS:VolumeUsage.gp3", "0.09")]})
     types = [kind.name for kind in catalogue().types.values() if kind.on_ec2]
@@ -104,6 +107,8 @@ def test_the_pricing_api_replaces_what_it_knows() -> None:
     assert new["fargate_spot_vcpu_h"]["usd"] == 0.02
     assert (new["alb_h"]["usd"], new["alb_lcu_h"]["usd"]) == (0.03, 0.009)
     assert new["transfer_out_gb"]["usd"] == 0.08, "the first tier that is not free"
+    assert new["metrics_read_1000"]["usd"] == 0.012, "of a thousand, where the API tells of one"
+    assert new["transfer_zones_gb"]["usd"] == 0.02
     names = ("metric_month", "alarm_month", "high_resolution_alarm_month", "logs_gb", "ecr_gb_month", "disk_gb_month")
     assert [new[name]["usd"] for name in names] == [0.31, 0.11, 0.32, 0.51, 0.12, 0.09]
     assert new["instances_h"]["usd"]["c7a.medium"] == 1.5
