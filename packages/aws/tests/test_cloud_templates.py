@@ -154,6 +154,9 @@ def tasks_on_fargate_are_targets_by_their_address(cloud: Cloud) -> None:
     assert target["HealthCheckTimeoutSeconds"] < target["HealthCheckIntervalSeconds"]
     service = only(cloud["ecs.yaml"], "AWS::ECS::Service")
     assert ("LaunchType" in service) != ("CapacityProviderStrategy" in service), "one of them"
+    assert service["HealthCheckGracePeriodSeconds"] >= 60, "a task that still starts is not replaced"
+    for task in of_type(cloud["ecs.yaml"], "AWS::ECS::TaskDefinition").values():
+        assert task["RequiresCompatibilities"] == [service["LaunchType"]]
 
 
 @rule
@@ -162,10 +165,12 @@ def tasks_and_machines_reach_their_registry(cloud: Cloud) -> None:
     network = only(cloud["ecs.yaml"], "AWS::ECS::Service")["NetworkConfiguration"]["AwsvpcConfiguration"]
     assert network["AssignPublicIp"] == "ENABLED"
     assert network["SecurityGroups"] == [{"Ref": "TaskGroup"}]
+    assert network["Subnets"] == [{"Ref": "SubnetA"}, {"Ref": "SubnetB"}]
     assert all(subnet["MapPublicIpOnLaunch"] for subnet in of_type(cloud["eks.yaml"], "AWS::EC2::Subnet").values())
     for found in (cloud[name] for name in RUNS):
         route = only(found, "AWS::EC2::Route")
         assert (route["GatewayId"], route["DestinationCidrBlock"]) == ({"Ref": "InternetGateway"}, "0.0.0.0/0")
+        assert dependencies(found)["Attachment"] == {"Vpc", "InternetGateway"}
         assert "Attachment" in dependencies(found)["Outwards"]
         zones = [subnet["AvailabilityZone"]["Select"] for subnet in of_type(found, "AWS::EC2::Subnet").values()]
         assert sorted(number for number, _ in zones) == [0, 1], "ELB and EKS want two zones"
@@ -177,7 +182,10 @@ def the_service_names_containers_and_ports_that_its_task_has(cloud: Cloud) -> No
     service, target = only(found, "AWS::ECS::Service"), only(found, "AWS::ElasticLoadBalancingV2::TargetGroup")
     task = of_type(found, "AWS::ECS::TaskDefinition")[service["TaskDefinition"]["Ref"]]
     containers = {each["Name"]: each for each in task["ContainerDefinitions"]}
+    (forward,) = only(found, "AWS::ElasticLoadBalancingV2::Listener")["DefaultActions"]
+    assert service["Cluster"] == {"Ref": "Cluster"}, "else the account's default one"
     for balancer in service["LoadBalancers"]:
+        assert balancer["TargetGroupArn"] == forward["TargetGroupArn"] == {"Ref": "Targets"}
         container = containers[balancer["ContainerName"]]
         assert balancer["ContainerPort"] in [each["ContainerPort"] for each in container["PortMappings"]]
         assert container["Command"][container["Command"].index("--port") + 1] == str(target["Port"])
@@ -220,6 +228,7 @@ def each_parameter_goes_where_it_belongs(cloud: Cloud) -> None:
     given |= {f"{name}Tasks": target[f"{name}Capacity"] for name in ("Min", "Max")}
     given |= {name: tracking[name] for name in ("ScaleOutCooldown", "ScaleInCooldown")}
     given["TargetCpuPercent"] = tracking["TargetValue"]
+    assert only(found, "AWS::ECS::Service")["DesiredCount"] == given["MinTasks"]
     assert given == {name: {"Ref": name} for name in given}
     condition, often, seldom = tracking["PredefinedMetricSpecification"]["PredefinedMetricType"]["If"]
     assert found["Conditions"][condition] == {"Equals": [{"Ref": "MetricPeriod"}, "20"]}
@@ -320,11 +329,22 @@ def cloudformation_s_role_may_do_what_the_kinds_of_resources_need(cloud: Cloud) 
     needed = declared(frozenset(body["Type"] for name in RUNS for body in cloud[name]["Resources"].values()))
     may = allowed(cloud, "CloudFormationRole")
     assert needed - may == UNUSED
+    (of_eks,) = [each for each in statements(cloud, "CloudFormationRole") if "eks:CreateCluster" in each["Action"]]
+    kinds = [each["Sub"].rpartition("/")[0].rpartition(":")[2] for each in of_eks["Resource"]]
+    assert kinds == ["cluster", "access-entry", "addon"]
     assert may >= ELB_CHECKS
     (linked,) = [each for each in statements(cloud, "CloudFormationRole") if "LinkedRole" in str(each["Action"])]
     services = {f"{service}.amazonaws.com" for service in ("ecs", "eks", "elasticloadbalancing")}
     services.add(f"{only(cloud['ecs.yaml'], SCALABLE)['ServiceNamespace']}.application-autoscaling.amazonaws.com")
     assert set(linked["Condition"]["StringEquals"]["iam:AWSServiceName"]) == services
+
+
+@rule
+def ecs_pulls_images_and_writes_logs(cloud: Cloud) -> None:
+    """What AWS's own policy for it allows, AmazonECSTaskExecutionRolePolicy (ECS developer guide)."""
+    needed = {f"ecr:{name}" for name in ("GetAuthorizationToken", "BatchGetImage", "GetDownloadUrlForLayer")}
+    needed |= {"ecr:BatchCheckLayerAvailability", "logs:CreateLogStream", "logs:PutLogEvents"}
+    assert allowed(cloud, "ExecutionRole") == needed
 
 
 @rule
@@ -345,6 +365,7 @@ def a_cluster_is_in_auto_mode(cloud: Cloud) -> None:
         cluster["StorageConfig"]["BlockStorage"],
     )
     assert balancing["Enabled"] is disks["Enabled"] is cluster["ComputeConfig"]["Enabled"] is True
+    assert cluster["BootstrapSelfManagedAddons"] is False
     assert cluster["AccessConfig"]["AuthenticationMode"] == "API"
     roles = of_type(cloud["guard.yaml"], "AWS::IAM::Role")
     for role, names in (
@@ -464,6 +485,10 @@ SEEDED: Final = [
     ("ecs.yaml", "            - ECSServiceAverageCPUUtilizationHighResolution\n", ""),
     ("eks.yaml", "MapPublicIpOnLaunch: true", "MapPublicIpOnLaunch: false"),
     ("eks.yaml", "BlockStorage: {Enabled: true}", "BlockStorage: {Enabled: false}"),
+    ("ecs.yaml", "      Cluster: !Ref Cluster\n", ""),
+    ("ecs.yaml", "      HealthCheckGracePeriodSeconds: 120\n", ""),
+    ("ecs.yaml", "      InternetGatewayId: !Ref InternetGateway\n", ""),
+    ("guard.yaml", "                  - ecr:GetDownloadUrlForLayer\n", ""),
     ("guard.yaml", "                  - scheduler:CreateSchedule\n", ""),
     ("guard.yaml", "[sts:AssumeRole, sts:TagSession]", "sts:AssumeRole"),
     ("guard.yaml", "ContainerRegistryPullOnly", "ContainerRegistryReadOnly"),
