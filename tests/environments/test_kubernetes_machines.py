@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from kubernetes_shapes import ORIGIN_T, change, pod
 
 from mlscale.environments.base import own_model
+from mlscale.environments.kubernetes.client import KubeContext
 from mlscale.environments.kubernetes.cluster import Cluster
 from mlscale.environments.kubernetes.eks import Eks
-from mlscale.environments.kubernetes.load_job import load_pod
+from mlscale.environments.kubernetes.environment import Room
+from mlscale.environments.kubernetes.load_job import PodJob, body_maps, load_pod
 from mlscale.environments.kubernetes.machine_settings import MachineScaling
 from mlscale.environments.kubernetes.machines import MachineWatch
-from mlscale.environments.kubernetes.manifests import Packaging
+from mlscale.environments.kubernetes.manifests import DeployedComponent, Deployment, Packaging
 from mlscale.environments.kubernetes.node_pool import NODE_CLASS, POOL, class_path, node_pool, nodes
 from mlscale.environments.kubernetes.pods import PodWatch
 from mlscale.loadgen.bodies import BodySet
+from mlscale.loadgen.remote_job import BODIES
 from mlscale.runs import Event, OpenLoop
-from mlscale.runs.schedule import Trace
+from mlscale.runs.schedule import Constant, Trace
 
 BOOTED = "mlscale/booted"
 AT = "2026-11-25T12:00:00Z"
@@ -198,6 +204,61 @@ def test_the_load_is_on_no_machine_of_the_run() -> None:
     assert container["command"] == ["python", "-m", "mlscale.loadgen.remote_job"]
     assert {"name": "MLSCALE_LOAD", "value": "x"} in container["env"]
     assert "affinity" not in load_pod("mlscale-0123abcd", packaging, {}, {})["spec"]
+
+
+def test_the_files_to_send_reach_the_load_s_pod(tmp_path: Path) -> None:
+    """Their folder in the pod, as the kubelet makes it of the ConfigMaps, holds what was read here: same digest."""
+    source, mounted = tmp_path / "source", tmp_path / "mounted"
+    for folder in (source, mounted):
+        folder.mkdir()
+    for number in range(5):
+        (source / f"photo-{number}.jpg").write_bytes(bytes([number]) * 300_000)
+    lines = [{"file": f"photo-{number}.jpg", "answer": "\u00e4"} for number in range(5)]
+    (source / "labels.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    bodies = BodySet.read(source)
+    maps = body_maps("mlscale-0123abcd", bodies)
+    assert len(maps) == 2
+    for each in maps:
+        files = {name: base64.b64decode(content) for name, content in each["binaryData"].items()}
+        assert sum(map(len, files.values())) <= 1024 * 1024
+        for name, content in files.items():
+            (mounted / name).write_bytes(content)
+    assert BodySet.read(mounted).facts == bodies.facts
+    names = [each["metadata"]["name"] for each in maps]
+    made = load_pod("mlscale-0123abcd", Packaging(image="registry/app:1", command=("python",)), {}, {}, names)["spec"]
+    (volume,) = [each for each in made["volumes"] if "projected" in each]
+    assert [each["configMap"]["name"] for each in volume["projected"]["sources"]] == names
+    (container,) = made["containers"]
+    (mount,) = [each for each in container["volumeMounts"] if each["name"] == volume["name"]]
+    assert {"name": BODIES, "value": mount["mountPath"]} in container["env"]
+
+
+def test_the_load_s_pod_mounts_what_the_run_put_on_the_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    applied: list[dict[str, Any]] = []
+    api: Any = SimpleNamespace(kube_context=KubeContext("config", "there"), apply=lambda _, each: applied.append(each))
+    bodies = BodySet(("a.txt",), (b"a",), ("text/plain",), None, {})
+    sending = Eks().for_load(OpenLoop(duration_s=60, rate=Constant(rate_rps=1)), bodies)
+    part = DeployedComponent(
+        "app", "my:model", MachineScaling(), Packaging(image="registry/app:1", command=("python",))
+    )
+    argv = sending._remote_prefix(Deployment("mlscale-0123abcd", "mlscale-0123abcd", "app", (part,)), api, Room())
+    monkeypatch.setattr("mlscale.environments.kubernetes.load_job.connect", lambda context: api)
+    PodJob(**json.loads(argv[-1])["arguments"]).start({})
+    (held, sender) = applied
+    (volume,) = [each for each in sender["spec"]["volumes"] if "projected" in each]
+    assert volume["projected"]["sources"] == [{"configMap": {"name": held["metadata"]["name"]}}]
+    assert held["metadata"]["namespace"] == sender["metadata"]["namespace"] == "mlscale-0123abcd"
+    assert base64.b64decode(held["binaryData"]["a.txt"]) == b"a"
+
+
+@pytest.mark.parametrize(("name", "size", "count"), [("a.jpg", 1_100_000, 1), ("a b.jpg", 10, 1), ("a", 900_000, 20)])
+def test_files_that_the_load_s_pod_can_t_mount_are_named(name: str, size: int, count: int) -> None:
+    bodies = BodySet(tuple(f"{number}{name}" for number in range(count)), (b"x" * size,) * count, (), None, {})
+    assert body_maps("mlscale-0123abcd", bodies) == []
+    sending = Eks().for_load(OpenLoop(duration_s=60, rate=Constant(rate_rps=1)), bodies)
+    app, scalings = own_model("my:model"), {"app": MachineScaling(image="registry/app:1")}
+    (problem,) = [each for each in sending.preflight(app, scalings, "live") if "don't fit" in each.what]
+    assert not problem.fatal, "its image may hold them"
 
 
 def test_a_machine_of_a_node_group_is_seen_by_its_node_alone() -> None:

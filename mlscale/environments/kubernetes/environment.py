@@ -28,7 +28,7 @@ from mlscale.environments.kubernetes.client import (
 from mlscale.environments.kubernetes.cluster import Cluster, look
 from mlscale.environments.kubernetes.deployed import KubernetesDeployed
 from mlscale.environments.kubernetes.endpoint import Endpoint, find_endpoint, inner_endpoint, interceptor_endpoint
-from mlscale.environments.kubernetes.load_job import LEAD_S
+from mlscale.environments.kubernetes.load_job import LEAD_S, body_maps
 from mlscale.environments.kubernetes.manifests import PATH, DeployedComponent, Deployment, Packaging
 from mlscale.environments.kubernetes.names import HTTP_SCALER, HTTP_SCALER_PORT, KEDA_NAMESPACE, RUN_HEADER
 from mlscale.environments.kubernetes.namespace import new_name
@@ -76,12 +76,12 @@ class KubernetesEnvironment:
     settings: ClassVar[type[Scaling]] = KubernetesScaling
     ledger_kinds: ClassVar[frozenset[str]] = frozenset({namespace.KIND})
 
-    _schedule: ClosedLoop | OpenLoop | None = None
+    _load: tuple[ClosedLoop | OpenLoop, BodySet] | None = None
 
     def for_load(self, schedule: ClosedLoop | OpenLoop, bodies: BodySet) -> Self:
         """The same, once it is known what will be sent: a pod can't send everything."""
         told = copy(self)
-        told._schedule = schedule
+        told._load = schedule, bodies
         return told
 
     def arm(self, arm: str) -> KubernetesScaling:
@@ -97,8 +97,8 @@ class KubernetesEnvironment:
         """What would prevent a run. Creates nothing, here or on the cluster."""
         problems = [*app_problems(self, app, scalings, mode, here=False), *kubernetes_preflight.name_problems(app)]
         try:
-            if self._schedule is not None and self.loads_inside(mode):
-                refuse_local_files(self._schedule)
+            if self._load is not None and self.loads_inside(mode):
+                problems += _load_problems(*self._load)
             with closing(_connect()) as api:
                 cluster = look(api)
                 problems += kubernetes_preflight.cluster_problems(
@@ -182,7 +182,7 @@ class KubernetesEnvironment:
                     facts = {**cluster.facts(api, hpas), "load": load, "way_in": endpoint.kind, **room.facts}
                     versions = {**cluster.versions, "kubernetes-client": version("kubernetes")}
                     usage = cluster.node_usage()
-                    remote = _remote_prefix(deployment, api, room) if inside else None
+                    remote = self._remote_prefix(deployment, api, room) if inside else None
                     yield KubernetesDeployed(
                         api,
                         deployment,
@@ -197,6 +197,23 @@ class KubernetesEnvironment:
                     )
                 finally:
                     watches.stop()
+
+    def _remote_prefix(self, wanted: Deployment, api: Api, room: Room) -> list[str]:
+        """argv for load that a pod sends, with the files that it mounts. Raises Refused."""
+        maps = body_maps(wanted.namespace, self._load[1]) if self._load else []
+        names = [str(each["metadata"]["name"]) for each in maps]
+        for name, each in zip(names, maps, strict=True):
+            api.apply(path_of("ConfigMap", name, wanted.namespace), each)
+        return prefix(
+            "mlscale.environments.kubernetes.load_job:PodJob",
+            LEAD_S,
+            kubeconfig=api.kube_context.kubeconfig,
+            context=api.kube_context.context,
+            namespace=wanted.namespace,
+            packaging=asdict(wanted.front.packaging),
+            never_on=dict(room.selector) if room.machines_scale else {},
+            maps=names,
+        )
 
     def reap(self, entry: LedgerEntry) -> None:
         """Delete the namespace that ``entry`` names, if its cluster answers."""
@@ -265,14 +282,9 @@ def _http_scaler(api: Api) -> str:
     return f"{spec['clusterIP']}:{HTTP_SCALER_PORT}"
 
 
-def _remote_prefix(wanted: Deployment, api: Api, room: Room) -> list[str]:
-    """argv for load that a pod sends."""
-    return prefix(
-        "mlscale.environments.kubernetes.load_job:PodJob",
-        LEAD_S,
-        kubeconfig=api.kube_context.kubeconfig,
-        context=api.kube_context.context,
-        namespace=wanted.namespace,
-        packaging=asdict(wanted.front.packaging),
-        never_on=dict(room.selector) if room.machines_scale else {},
-    )
+def _load_problems(schedule: ClosedLoop | OpenLoop, bodies: BodySet) -> Iterator[Problem]:
+    """Where a pod sends the load. Raises MlscaleError for a recorded trace."""
+    refuse_local_files(schedule)
+    if not body_maps("", bodies):
+        what = "the files to send don't fit into ConfigMaps (1 MB each, 16 MB together, names of [-._a-zA-Z0-9])"
+        yield Problem(what, "load", "build the image with them (containers/app/Dockerfile)", fatal=False)

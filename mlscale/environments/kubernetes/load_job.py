@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import math
+import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from mlscale.environments.kubernetes.client import Api, Json, KubeContext, Refused, connect
 from mlscale.environments.kubernetes.manifests import USER, Packaging
 from mlscale.environments.kubernetes.names import MANAGED_BY, ROLE, RUN, TOOL
 from mlscale.environments.kubernetes.paths import path_of
+from mlscale.loadgen.bodies import LABELS, BodySet
+from mlscale.loadgen.remote_job import BODIES
 from mlscale.runs import MlscaleError
 from mlscale.runs.info import ClockOffset
 
@@ -20,14 +25,54 @@ LOAD: Final = "load"
 _POLL_S: Final = 2.0
 _ENDED: Final = ("Succeeded", "Failed")
 _REQUIRED: Final = "requiredDuringSchedulingIgnoredDuringExecution"
+_BODIES_AT: Final = "/bodies"
+# A ConfigMap holds up to 1 MiB, by keys of these characters (Kubernetes' documentation, "ConfigMaps").
+_MAP_BYTES: Final = 1_000_000
+_KEY: Final = re.compile(r"[-._a-zA-Z0-9]{1,253}")
+# Most that is given to a cluster's database (assumed).
+_BODIES_BYTES: Final = 16_000_000
 
 
-def load_pod(namespace: str, packaging: Packaging, never_on: Mapping[str, str], environment: Mapping[str, str]) -> Json:
+def body_maps(namespace: str, bodies: BodySet) -> list[Json]:
+    """ConfigMaps with the files to send, for the load's pod; none if they don't fit: then its image must hold them."""
+    files = dict(zip(bodies.names, bodies.bodies, strict=True))
+    if bodies.labels is not None:
+        files[LABELS] = "".join(json.dumps(label) + "\n" for label in bodies.labels).encode()
+    sizes = [len(content) for content in files.values()]
+    if max(sizes) > _MAP_BYTES or sum(sizes) > _BODIES_BYTES or not all(map(_KEY.fullmatch, files)):
+        return []
+    packed: list[dict[str, str]] = []
+    free = 0
+    for name, content in files.items():
+        if len(content) > free or not packed:
+            packed.append({})
+            free = _MAP_BYTES
+        packed[-1][name] = base64.b64encode(content).decode()
+        free -= len(content)
+    return [
+        {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {"name": f"{LOAD}-{number}", "namespace": namespace, "labels": {MANAGED_BY: TOOL}},
+            "binaryData": data,
+        }
+        for number, data in enumerate(packed)
+    ]
+
+
+def load_pod(
+    namespace: str,
+    packaging: Packaging,
+    never_on: Mapping[str, str],
+    environment: Mapping[str, str],
+    maps: Sequence[str] = (),
+) -> Json:
     """The pod that sends the load.
 
     Args:
         packaging: of the application, whose interpreter and code it shares.
         never_on: labels of nodes that it avoids, as well as nodes with one of the run's pods; empty: it runs anywhere.
+        maps: names of the ConfigMaps with the files to send; empty: its image has them.
     """
     alone = {"labelSelector": {"matchLabels": {RUN: namespace}}, "topologyKey": "kubernetes.io/hostname"}
     elsewhere = [{"key": key, "operator": "NotIn", "values": [value]} for key, value in never_on.items()]
@@ -36,7 +81,12 @@ def load_pod(namespace: str, packaging: Packaging, never_on: Mapping[str, str], 
         "nodeAffinity": {_REQUIRED: {"nodeSelectorTerms": [{"matchExpressions": elsewhere}]}},
     }
     mounts = [(f"host-{number}", path) for number, path in enumerate(packaging.mounts)]
+    volumes: list[Json] = [{"name": name, "hostPath": {"path": path}} for name, path in mounts]
     variables = {**packaging.environment, **environment}
+    if maps:
+        mounts.append(("bodies", _BODIES_AT))
+        volumes.append({"name": "bodies", "projected": {"sources": [{"configMap": {"name": name}} for name in maps]}})
+        variables[BODIES] = _BODIES_AT
     return {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -47,10 +97,7 @@ def load_pod(namespace: str, packaging: Packaging, never_on: Mapping[str, str], 
             "enableServiceLinks": False,
             **({"affinity": affinity} if never_on else {}),
             "securityContext": {"runAsNonRoot": True, "runAsUser": USER, "seccompProfile": {"type": "RuntimeDefault"}},
-            "volumes": [
-                {"name": "tmp", "emptyDir": {}},
-                *({"name": name, "hostPath": {"path": path}} for name, path in mounts),
-            ],
+            "volumes": [{"name": "tmp", "emptyDir": {}}, *volumes],
             "containers": [
                 {
                     "name": LOAD,
@@ -83,9 +130,11 @@ class PodJob:
         namespace: str,
         packaging: Mapping[str, Any],
         never_on: Mapping[str, str],
+        maps: Sequence[str],
     ) -> None:
         self._api: Api = connect(KubeContext(kubeconfig, context))
         self._namespace, self._packaging, self._never_on = namespace, Packaging(**packaging), never_on
+        self._maps = maps
         self._path = path_of("Pod", LOAD, namespace)
 
     def clock(self) -> ClockOffset:
@@ -95,8 +144,9 @@ class PodJob:
 
     def start(self, environment: Mapping[str, str]) -> None:
         """Raises MlscaleError: the API server refuses it."""
+        pod = load_pod(self._namespace, self._packaging, self._never_on, environment, self._maps)
         try:
-            self._api.apply(self._path, load_pod(self._namespace, self._packaging, self._never_on, environment))
+            self._api.apply(self._path, pod)
         except Refused as refused:
             raise refused.as_error("the load's pod") from refused
 

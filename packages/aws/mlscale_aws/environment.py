@@ -5,6 +5,8 @@ Built from AWS's documentation and service models (see docs/aws.md); it has neve
 
 from __future__ import annotations
 
+import base64
+import gzip
 import json
 import math
 import sys
@@ -30,6 +32,9 @@ KIND: Final = "aws-stack"
 _DOCUMENT: Final = "docs/aws.md"
 # What a stack's life must hold beside the load, s: creating it, idling, and the load's log (assumed).
 _AROUND_S: Final = 600.0
+# Characters that RunTask's overrides may hold (its API reference), and room for all but the schedule, some 500.
+_OVERRIDES_CHARS: Final = 8192
+_AROUND_CHARS: Final = 2048
 
 
 class Ecs:
@@ -186,6 +191,11 @@ class Ecs:
         if needed_min > scaling.lifetime_min:
             what = f"the stack deletes itself after {scaling.lifetime_min} min; the load needs it for {needed_min}"
             yield Problem(what, "--scaling lifetime_min", f"set lifetime_min={needed_min}, or shorten the load")
+        chars = len(base64.b64encode(gzip.compress(schedule.model_dump_json().encode())))
+        most = _OVERRIDES_CHARS - _AROUND_CHARS
+        if chars > most:
+            what = f"a task is told its schedule in {most} characters at most; compressed, this one has {chars}"
+            yield Problem(what, "--schedule", "use fewer steps, of some 15 characters each")
 
 
 def _problems(app: App, scalings: Mapping[str, Scaling]) -> Iterator[Problem]:

@@ -32,8 +32,7 @@ _READ_S: Final = 30.0
 
 
 def image_problems(account: Account, image: str, bodies_sha256: str | None) -> Iterator[Problem]:
-    """What keeps tasks on Fargate from starting with ``image``, or the load from being sent. An image that is not in
-    ECR can't be looked at.
+    """What keeps tasks on Fargate from starting with ``image``, or the load from being sent.
 
     Args:
         bodies_sha256: of the files to send; None: not known yet.
@@ -41,12 +40,7 @@ def image_problems(account: Account, image: str, bodies_sha256: str | None) -> I
         MlscaleError: no such repository, or AWS refuses.
     """
     found = _ECR.fullmatch(image)
-    if found is None:
-        yield Problem(
-            "it is not in ECR, so nobody knows whether tasks can start", _WHERE, "push it to ECR", fatal=False
-        )
-        return
-    if found["account"] != account.number() or not found["repository"].startswith(_OURS):
+    if found is None or found["account"] != account.number() or not found["repository"].startswith(_OURS):
         what = f"the guard's role pulls from this account's repositories {_OURS}* alone"
         yield Problem(what, _WHERE, f"push it to {account.number()}.dkr.ecr.REGION.amazonaws.com/{_OURS}NAME")
         return

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from datetime import datetime
 
 from mlscale.host.ledger import ledger_paths, read_ledger
+from mlscale.runs import MlscaleError
 from mlscale_aws.account import Account
 from mlscale_aws.environment import KIND
 from mlscale_aws.stack import EXPIRES, OWNER, PREFIX, RUN, delete, owner
@@ -17,8 +18,14 @@ def cleanup() -> list[str]:
     ledgers = list(filter(None, map(read_ledger, ledger_paths())))
     stacks = [(ledger, entry.identity) for ledger in ledgers for entry in ledger.open_entries if entry.kind == KIND]
     living = {str(identity["stack"]) for ledger, identity in stacks if ledger.owner.alive()}
-    regions = {Account().region, *(str(identity["region"]) for _, identity in stacks)}
-    return [line for region in sorted(regions) for line in remove_leftovers(Account(region), living)]
+    report, failures = list[str](), list[MlscaleError]()
+    for region in sorted({Account().region, *(str(identity["region"]) for _, identity in stacks)}):
+        try:
+            report += remove_leftovers(Account(region), living)
+        except MlscaleError as error:
+            failures.append(error)
+    _raise_all(failures)
+    return report
 
 
 def remove_leftovers(account: Account, living: Collection[str]) -> list[str]:
@@ -30,9 +37,10 @@ def remove_leftovers(account: Account, living: Collection[str]) -> list[str]:
         A line for each deleted stack, for each that nobody's tags claim (of EKS, docs/aws.md), and for each expired
         tagged resource whose stack is gone.
     Raises:
-        MlscaleError: a stack could not be deleted.
+        MlscaleError: a stack could not be deleted (the others were).
     """
     report, kept, me = list[str](), set[str](), owner(account)
+    failures: list[MlscaleError] = []
     for stack in account.listed("cloudformation", "describe_stacks", "Stacks"):
         name = str(stack["StackName"])
         if not name.startswith(PREFIX):
@@ -46,8 +54,12 @@ def remove_leftovers(account: Account, living: Collection[str]) -> list[str]:
             if OWNER not in tags:
                 report.append(f"not removed, since nobody's: {name} in {account.region}, expires {expires or 'never'}")
         else:
-            delete(account, name, expires or "its expiry")
-            report.append(f"removed {KIND}: {name} in {account.region}")
+            try:
+                delete(account, name, expires or "its expiry")
+                report.append(f"removed {KIND}: {name} in {account.region}")
+            except MlscaleError as error:
+                failures.append(error)
+    _raise_all(failures)
     tagged = account.listed(
         "resourcegroupstaggingapi", "get_resources", "ResourceTagMappingList", TagFilters=[{"Key": RUN}]
     )
@@ -58,6 +70,12 @@ def remove_leftovers(account: Account, living: Collection[str]) -> list[str]:
         if not lasting and tags.get(RUN) not in kept and _has_expired(account, tags.get(EXPIRES, "")):
             report.append(f"still tagged, though its stack is gone: {resource['ResourceARN']}")
     return report
+
+
+def _raise_all(failures: Sequence[MlscaleError]) -> None:
+    if failures:
+        first, *others = failures
+        raise MlscaleError("; ".join([first.what, *map(str, others)]), first.where, first.remedy)
 
 
 def _has_expired(account: Account, expires: str) -> bool:

@@ -15,7 +15,8 @@ from mlscale_aws.observation import stop_reason
 # From requesting the task until it can send, s: Fargate's start (53 to 62 s with an image of 413 MB), the application's
 # image, imports, every body sent twice.
 LEAD_S: Final = 180.0
-_CONTAINER: Final = "load"
+# Of ecs.yaml.
+CONTAINER: Final = "load"
 _POLL_S: Final = 2.0
 # How long after a task's end its last log lines may arrive, s (assumed; the reader stops once it has everything).
 _LOG_LAG_S: Final = 300.0
@@ -57,7 +58,7 @@ class FargateJob:
             launchType="FARGATE",
             count=1,
             networkConfiguration=self._network,
-            overrides={"containerOverrides": [{"name": _CONTAINER, "environment": variables}]},
+            overrides={"containerOverrides": [{"name": CONTAINER, "environment": variables}]},
             startedBy="mlscale",
         )
         if not answer.get("tasks"):
@@ -68,7 +69,7 @@ class FargateJob:
 
     def lines(self) -> Iterator[str]:
         """Raises MlscaleError if the task ended without any output."""
-        stream = f"{_CONTAINER}/{_CONTAINER}/{self._task.rpartition('/')[2]}"
+        stream = f"{CONTAINER}/{CONTAINER}/{self._task.rpartition('/')[2]}"
         token: dict[str, str] = {}
         ends_s, any_output = math.inf, False
         while True:

@@ -11,7 +11,7 @@ from typing import Any, Final
 import numpy as np
 
 from mlscale.environments.machine_types import catalogue
-from mlscale.errors import MlscaleError
+from mlscale_aws.account import Account
 
 # Name in prices.json -> service code, and the usage type after the region's prefix (us-east-1 has none in some
 # services). As in the filters of infracost (internal/resources/aws) and the responses that its tests show, and, from
@@ -30,40 +30,37 @@ _USAGE: Final = {
     "alarm_month": ("AmazonCloudWatch", "CW:AlarmMonitorUsage"),
     "high_resolution_alarm_month": ("AmazonCloudWatch", "CW:HighResAlarmMonitorUsage"),
     "logs_gb": ("AmazonCloudWatch", "DataProcessing-Bytes"),
+    "metrics_read_1000": ("AmazonCloudWatch", "CW:GMD-Metrics"),
+    "transfer_zones_gb": ("AWSDataTransfer", "DataTransfer-Regional-Bytes"),
     "ecr_gb_month": ("AmazonECR", "TimedStorage-ByteHrs"),
     "disk_gb_month": ("AmazonEC2", "EBS:VolumeUsage.gp3"),
 }
+# How many of the API's units our price is for, where not one.
+_UNITS: Final = {"metrics_read_1000": 1000}
 _FAMILY: Final = {"AWSELB": "Load Balancer-Application", "AmazonEC2": "Storage"}
 # The pricing API is offered in a few regions only, and answers for all.
 PRICING_REGION: Final = "us-east-1"
 
 
-def refreshed(table: Mapping[str, Any], region: str, pricing: Any, ec2: Any) -> tuple[dict[str, Any], list[str]]:
+def refreshed(table: Mapping[str, Any], pricing: Account, there: Account) -> tuple[dict[str, Any], list[str]]:
     """The prices of a region, and the names of those that the API did not give, which stay as they are.
 
     Args:
-        table: the region's known prices, as in prices.json, or another region's. pricing: boto3 client of "pricing" in
-            `PRICING_REGION`; ec2: of "ec2" in ``region``.
+        table: the region's known prices, as in prices.json, or another region's. pricing: the account in
+            `PRICING_REGION`; there: in the region.
 
     Raises:
         MlscaleError: AWS refuses, or there are no credentials.
     """
-    from botocore.exceptions import BotoCoreError, ClientError
-
     now = datetime.now(UTC)
     new: dict[str, Any] = {}
-    try:
-        for name, (service, usage) in _USAGE.items():
-            usd = _of_usage(pricing, service, usage, region)
-            new |= {name: _entry(usd, now, "the pricing API")} if usd is not None else {}
-        types = [kind.name for kind in catalogue().types.values() if kind.on_ec2]
-        on_demand = {name: _of_instance(pricing, name, region) for name in types}
-        spot = _spot(ec2, types, now)
-    except (BotoCoreError, ClientError) as error:
-        what = f"AWS answers: {error}"
-        raise MlscaleError(
-            what, f"prices of {region}", "allow pricing:GetProducts, ec2:DescribeSpotPriceHistory"
-        ) from (error)
+    for name, (service, usage) in _USAGE.items():
+        usd = _of_usage(pricing, service, usage, there.region)
+        if usd is not None:
+            new[name] = _entry(round(usd * _UNITS.get(name, 1), 9), now, "the pricing API")
+    types = [kind.name for kind in catalogue().types.values() if kind.on_ec2]
+    on_demand = {name: _of_instance(pricing, name, there.region) for name in types}
+    spot = _spot(there, types, now)
     if all(usd is not None for usd in on_demand.values()):
         new["instances_h"] = _entry(on_demand, now, "the pricing API, Linux, on demand")
     if set(spot) == set(types):
@@ -75,18 +72,18 @@ def _entry(usd: Any, now: datetime, source: str) -> dict[str, Any]:
     return {"usd": usd, "date": f"{now:%Y-%m-%d}", "source": source}
 
 
-def _of_usage(pricing: Any, service: str, usage: str, region: str) -> float | None:
+def _of_usage(pricing: Account, service: str, usage: str, region: str) -> float | None:
     filters = {"regionCode": region} if service != "AWSDataTransfer" else {"fromRegionCode": region}
     if service in _FAMILY:
         filters["productFamily"] = _FAMILY[service]
-    pattern = re.compile(rf"(?:[A-Z]+\d?-)?{re.escape(usage)}")
+    pattern = re.compile(rf"(?:[A-Z]+\d*-)?{re.escape(usage)}")
     for product in _products(pricing, service, filters):
         if pattern.fullmatch(product["product"]["attributes"]["usagetype"]):
             return _first_usd(product)
     return None
 
 
-def _of_instance(pricing: Any, name: str, region: str) -> float | None:
+def _of_instance(pricing: Account, name: str, region: str) -> float | None:
     filters = {
         "regionCode": region,
         "instanceType": name,
@@ -98,10 +95,11 @@ def _of_instance(pricing: Any, name: str, region: str) -> float | None:
     return next((_first_usd(product) for product in _products(pricing, "AmazonEC2", filters)), None)
 
 
-def _products(pricing: Any, service: str, filters: Mapping[str, str]) -> Iterator[dict[str, Any]]:
+def _products(pricing: Account, service: str, filters: Mapping[str, str]) -> Iterator[dict[str, Any]]:
     matches = [{"Type": "TERM_MATCH", "Field": field, "Value": value} for field, value in filters.items()]
-    for page in pricing.get_paginator("get_products").paginate(ServiceCode=service, Filters=matches):
-        yield from map(json.loads, page["PriceList"])
+    yield from map(
+        json.loads, pricing.listed("pricing", "get_products", "PriceList", ServiceCode=service, Filters=matches)
+    )
 
 
 def _first_usd(product: Mapping[str, Any]) -> float:
@@ -112,11 +110,16 @@ def _first_usd(product: Mapping[str, Any]) -> float:
     return next((usd for usd in prices if usd > 0), 0.0)
 
 
-def _spot(ec2: Any, types: list[str], now: datetime) -> dict[str, float]:
-    pages = ec2.get_paginator("describe_spot_price_history").paginate(
-        InstanceTypes=types, ProductDescriptions=["Linux/UNIX"], StartTime=now
+def _spot(there: Account, types: list[str], now: datetime) -> dict[str, float]:
+    rows = there.listed(
+        "ec2",
+        "describe_spot_price_history",
+        "SpotPriceHistory",
+        InstanceTypes=types,
+        ProductDescriptions=["Linux/UNIX"],
+        StartTime=now,
     )
     by_type: dict[str, list[float]] = {}
-    for row in (row for page in pages for row in page["SpotPriceHistory"]):
+    for row in rows:
         by_type.setdefault(row["InstanceType"], []).append(float(row["SpotPrice"]))
     return {name: round(float(np.mean(usd)), 5) for name, usd in by_type.items()}

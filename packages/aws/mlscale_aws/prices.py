@@ -28,9 +28,12 @@ def prices_text(
         raise MlscaleError("the file exists already", str(target), "choose another --out, or delete it")
     lines = []
     if refresh:
+        from mlscale_aws.account import Account
+        from mlscale_aws.price_refresh import PRICING_REGION, refreshed
+
         regions = table["regions"]
         known = regions.get(region) or next(iter(regions.values()))
-        regions[region], kept = _refreshed(known, region)
+        regions[region], kept = refreshed(known, Account(PRICING_REGION), Account(region))
         lines.append(f"not in the pricing API, kept as before: {', '.join(kept)}")
     else:
         region_prices(region, table["regions"], file or PRICES)  # none that are needed is missing
@@ -40,15 +43,6 @@ def prices_text(
     if as_json:
         return json.dumps({"region": region, "aws": table["regions"][region], "local": table["local"]})
     return "\n".join([_table(table, region), *lines])
-
-
-def _refreshed(known: dict[str, Any], region: str) -> tuple[dict[str, Any], list[str]]:
-    import boto3
-
-    from mlscale_aws.price_refresh import PRICING_REGION, refreshed
-
-    pricing, ec2 = boto3.client("pricing", region_name=PRICING_REGION), boto3.client("ec2", region_name=region)
-    return refreshed(known, region, pricing, ec2)
 
 
 def _table(table: dict[str, Any], region: str) -> str:

@@ -475,6 +475,8 @@ class MemoryAccount:
 
     def _run_task(self, given: Mapping[str, Any]) -> Mapping[str, Any]:
         self._cluster(given["cluster"])
+        if len(json.dumps(given.get("overrides", {}))) > 8192:
+            raise refused("InvalidParameterException", "Container Overrides length must be at most 8192")
         if "propagateTags" in given or "tags" in given:
             self.calls.append(("ecs", "TagResource"))  # a right of its own
         task = self._task(given["cluster"], given["taskDefinition"], given["startedBy"])

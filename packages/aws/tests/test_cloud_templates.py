@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from importlib.resources import files
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,6 +18,8 @@ import pytest
 from aws_account import TEMPLATES, dependencies, in_order, read_template, references
 
 import mlscale.serving
+from mlscale_aws.load_job import CONTAINER
+from mlscale_aws.observation import SERVICE
 from mlscale_aws.settings import FARGATE_SIZES
 
 Cloud = Mapping[str, Any]
@@ -24,6 +27,9 @@ TEXTS: Final = {file.name: file.read_text() for file in TEMPLATES.iterdir()}
 NAMES: Final = sorted(name for name in TEXTS if name.endswith(".yaml"))
 RUNS: Final = [name for name in NAMES if name != "guard.yaml"]
 SERVER: Final = Path(mlscale.serving.__file__).with_name("server.py").read_text()
+SOURCES: Final = [(TEMPLATES.parent / name).read_text() for name in ("environment.py", "deployed.py")]
+SCALABLE: Final = "AWS::ApplicationAutoScaling::ScalableTarget"
+POLICY: Final = "AWS::ApplicationAutoScaling::ScalingPolicy"
 RULES: Final[list[Callable[[Cloud], None]]] = []
 
 
@@ -120,6 +126,26 @@ def nothing_comes_in_from_outside(cloud: Cloud) -> None:
 
 
 @rule
+def the_load_reaches_the_balancer_and_the_balancer_the_tasks(cloud: Cloud) -> None:
+    """And all of them the internet, as a group without rules of its own for what goes out lets them."""
+    found = cloud["ecs.yaml"]
+    groups = of_type(found, "AWS::EC2::SecurityGroup")
+    assert not of_type(found, "AWS::EC2::SecurityGroupEgress")
+    assert not [name for name, group in groups.items() if "SecurityGroupEgress" in group]
+    listener = only(found, "AWS::ElasticLoadBalancingV2::Listener")
+    target = only(found, "AWS::ElasticLoadBalancingV2::TargetGroup")
+    assert listener["Protocol"] == target["Protocol"] == "HTTP"
+    for to, source, port in (
+        ("BalancerGroup", "LoadGroup", listener["Port"]),
+        ("TaskGroup", "BalancerGroup", target["Port"]),
+    ):
+        (ingress,) = groups[to]["SecurityGroupIngress"]
+        assert ingress["SourceSecurityGroupId"] == {"Ref": source}
+        assert ingress["FromPort"] == ingress["ToPort"] == port
+    assert only(found, "AWS::ElasticLoadBalancingV2::LoadBalancer")["SecurityGroups"] == [{"Ref": "BalancerGroup"}]
+
+
+@rule
 def tasks_on_fargate_are_targets_by_their_address(cloud: Cloud) -> None:
     """Target type ``instance`` passes cfn-lint, and no task ever becomes healthy."""
     target = only(cloud["ecs.yaml"], "AWS::ElasticLoadBalancingV2::TargetGroup")
@@ -128,16 +154,26 @@ def tasks_on_fargate_are_targets_by_their_address(cloud: Cloud) -> None:
     assert target["HealthCheckTimeoutSeconds"] < target["HealthCheckIntervalSeconds"]
     service = only(cloud["ecs.yaml"], "AWS::ECS::Service")
     assert ("LaunchType" in service) != ("CapacityProviderStrategy" in service), "one of them"
+    assert service["HealthCheckGracePeriodSeconds"] >= 60, "a task that still starts is not replaced"
+    for task in of_type(cloud["ecs.yaml"], "AWS::ECS::TaskDefinition").values():
+        assert task["RequiresCompatibilities"] == [service["LaunchType"]]
 
 
 @rule
-def tasks_reach_their_registry(cloud: Cloud) -> None:
-    """There is no NAT: without an address of its own a task can't pull its image."""
-    found = cloud["ecs.yaml"]
-    network = only(found, "AWS::ECS::Service")["NetworkConfiguration"]["AwsvpcConfiguration"]
+def tasks_and_machines_reach_their_registry(cloud: Cloud) -> None:
+    """There is no NAT: without an address of its own a task or machine can't pull its image."""
+    network = only(cloud["ecs.yaml"], "AWS::ECS::Service")["NetworkConfiguration"]["AwsvpcConfiguration"]
     assert network["AssignPublicIp"] == "ENABLED"
-    assert only(found, "AWS::EC2::Route")["GatewayId"] == {"Ref": "InternetGateway"}
-    assert "Attachment" in dependencies(found)["Outwards"]
+    assert network["SecurityGroups"] == [{"Ref": "TaskGroup"}]
+    assert network["Subnets"] == [{"Ref": "SubnetA"}, {"Ref": "SubnetB"}]
+    assert all(subnet["MapPublicIpOnLaunch"] for subnet in of_type(cloud["eks.yaml"], "AWS::EC2::Subnet").values())
+    for found in (cloud[name] for name in RUNS):
+        route = only(found, "AWS::EC2::Route")
+        assert (route["GatewayId"], route["DestinationCidrBlock"]) == ({"Ref": "InternetGateway"}, "0.0.0.0/0")
+        assert dependencies(found)["Attachment"] == {"Vpc", "InternetGateway"}
+        assert "Attachment" in dependencies(found)["Outwards"]
+        zones = [subnet["AvailabilityZone"]["Select"] for subnet in of_type(found, "AWS::EC2::Subnet").values()]
+        assert sorted(number for number, _ in zones) == [0, 1], "ELB and EKS want two zones"
 
 
 @rule
@@ -146,12 +182,57 @@ def the_service_names_containers_and_ports_that_its_task_has(cloud: Cloud) -> No
     service, target = only(found, "AWS::ECS::Service"), only(found, "AWS::ElasticLoadBalancingV2::TargetGroup")
     task = of_type(found, "AWS::ECS::TaskDefinition")[service["TaskDefinition"]["Ref"]]
     containers = {each["Name"]: each for each in task["ContainerDefinitions"]}
+    (forward,) = only(found, "AWS::ElasticLoadBalancingV2::Listener")["DefaultActions"]
+    assert service["Cluster"] == {"Ref": "Cluster"}, "else the account's default one"
     for balancer in service["LoadBalancers"]:
+        assert balancer["TargetGroupArn"] == forward["TargetGroupArn"] == {"Ref": "Targets"}
         container = containers[balancer["ContainerName"]]
         assert balancer["ContainerPort"] in [each["ContainerPort"] for each in container["PortMappings"]]
         assert container["Command"][container["Command"].index("--port") + 1] == str(target["Port"])
-    (ingress,) = of_type(found, "AWS::EC2::SecurityGroup")["TaskGroup"]["SecurityGroupIngress"]
-    assert ingress["FromPort"] == ingress["ToPort"] == target["Port"]
+
+
+@rule
+def what_the_program_names_is_in_the_stack(cloud: Cloud) -> None:
+    """By the stack's name its cluster, log and schedule are found, and roles are allowed to use them."""
+    found, named = cloud["ecs.yaml"], {"Ref": "AWS::StackName"}
+    assert only(found, "AWS::ECS::Cluster")["ClusterName"] == named
+    assert only(found, "AWS::Logs::LogGroup")["LogGroupName"] == named
+    assert all(only(cloud[name], "AWS::Scheduler::Schedule")["Name"] == named for name in RUNS)
+    assert only(cloud["eks.yaml"], "AWS::EKS::Cluster")["Name"] == named
+    assert only(found, "AWS::ECS::Service")["ServiceName"] == SERVICE
+    read = {name for text in SOURCES for name in re.findall(r'outputs\["(\w+)"\]', text)}
+    assert read == set(found["Outputs"])
+    for task in of_type(found, "AWS::ECS::TaskDefinition").values():
+        (container,) = task["ContainerDefinitions"]
+        logs = container["LogConfiguration"]["Options"]
+        assert task["Family"]["Sub"].startswith("${AWS::StackName}-")
+        assert task["ExecutionRoleArn"] == {"Ref": "ExecutionRoleArn"}, "by which the image is pulled"
+        assert logs["awslogs-group"] == {"Ref": "Logs"}
+        assert logs["awslogs-stream-prefix"] == container["Name"]
+        program = find_spec(container["EntryPoint"][-1])
+        assert program is not None
+        assert program.origin is not None
+        options = [each for each in container.get("Command", ()) if str(each).startswith("--")]
+        assert all(f'"{option}"' in Path(program.origin).read_text() for option in options)
+    (load,) = of_type(found, "AWS::ECS::TaskDefinition")["Load"]["ContainerDefinitions"]
+    assert load["Name"] == CONTAINER
+
+
+@rule
+def each_parameter_goes_where_it_belongs(cloud: Cloud) -> None:
+    found = cloud["ecs.yaml"]
+    tasks, target = of_type(found, "AWS::ECS::TaskDefinition"), only(found, SCALABLE)
+    tracking = only(found, POLICY)["TargetTrackingScalingPolicyConfiguration"]
+    given = {f"Task{name}": tasks["Application"][name] for name in ("Cpu", "Memory")}
+    given |= {f"Load{name}": tasks["Load"][name] for name in ("Cpu", "Memory")}
+    given |= {f"{name}Tasks": target[f"{name}Capacity"] for name in ("Min", "Max")}
+    given |= {name: tracking[name] for name in ("ScaleOutCooldown", "ScaleInCooldown")}
+    given["TargetCpuPercent"] = tracking["TargetValue"]
+    assert only(found, "AWS::ECS::Service")["DesiredCount"] == given["MinTasks"]
+    assert given == {name: {"Ref": name} for name in given}
+    condition, often, seldom = tracking["PredefinedMetricSpecification"]["PredefinedMetricType"]["If"]
+    assert found["Conditions"][condition] == {"Equals": [{"Ref": "MetricPeriod"}, "20"]}
+    assert often == f"{seldom}HighResolution"
 
 
 @rule
@@ -163,8 +244,7 @@ def the_service_waits_for_its_listener_and_for_the_way_out(cloud: Cloud) -> None
 @rule
 def the_service_is_scaled_by_its_name(cloud: Cloud) -> None:
     found = cloud["ecs.yaml"]
-    kinds = ("AWS::ApplicationAutoScaling::ScalableTarget", "AWS::ApplicationAutoScaling::ScalingPolicy")
-    for scaled in (only(found, kind) for kind in kinds):
+    for scaled in (only(found, kind) for kind in (SCALABLE, POLICY)):
         assert scaled["ServiceNamespace"] == "ecs"
         assert scaled["ScalableDimension"] == "ecs:service:DesiredCount"
         assert scaled["ResourceId"] == {"Sub": "service/${Cluster}/${Service.Name}"}
@@ -200,9 +280,23 @@ def the_guard_s_roles_name_every_action_and_narrow_what_changes_things(cloud: Cl
                 assert statement["Resource"]["Sub"].endswith(":${AWS::AccountId}:repository/mlscale-*")
 
 
-# Of services that no template uses, of kinds of VPC gateways aside; the cluster's own role makes EKS's profile.
-UNUSED: Final = {"cognito-idp:DescribeUserPoolClient", "iam:GetInstanceProfile", "kms:DescribeKey"}
-UNUSED |= {"lambda:GetProvisionedConcurrencyConfig"}
+# For properties that no template sets: instance profiles (the cluster's own role makes EKS's), keys, pod identities,
+# VPN gateways, encrypted VPCs, rules for what goes out, replaced routes, users' pools, reserved capacity, attributes of
+# listeners, registered targets, scheduled scaling, functions, delivered and protected logs.
+UNUSED: Final = {
+    "application-autoscaling:PutScheduledAction", "cognito-idp:DescribeUserPoolClient", "ec2:AttachVpnGateway",
+    "ec2:AuthorizeSecurityGroupEgress", "ec2:CreateVpcEncryptionControl", "ec2:DetachVpnGateway",
+    "ec2:ReplaceRouteTableAssociation", "ec2:RevokeSecurityGroupEgress", "eks:CreatePodIdentityAssociation",
+    "eks:DeletePodIdentityAssociation", "elasticloadbalancing:ModifyCapacityReservation",
+    "elasticloadbalancing:ModifyListenerAttributes", "elasticloadbalancing:RegisterTargets",
+    "elasticloadbalancing:SetSecurityGroups", "firehose:TagDeliveryStream", "iam:AddRoleToInstanceProfile",
+    "iam:CreateInstanceProfile", "iam:DeleteInstanceProfile", "iam:GetInstanceProfile",
+    "iam:RemoveRoleFromInstanceProfile", "iam:TagInstanceProfile", "kms:CreateGrant", "kms:DescribeKey",
+    "lambda:DeleteProvisionedConcurrencyConfig", "lambda:GetProvisionedConcurrencyConfig",
+    "lambda:PutProvisionedConcurrencyConfig", "logs:CreateLogDelivery", "logs:DeleteDataProtectionPolicy",
+    "logs:PutBearerTokenAuthentication", "logs:PutDataProtectionPolicy", "logs:PutIndexPolicy",
+    "logs:PutResourcePolicy", "s3:REST.PUT.OBJECT",
+}  # fmt: skip
 # ELB checks these for whoever calls it, and no schema names them (Elastic Load Balancing user guide, "API permissions":
 # CreateLoadBalancer, CreateTargetGroup; the last: kubernetes-sigs/aws-load-balancer-controller#3917).
 ELB_CHECKS: Final = {
@@ -233,12 +327,24 @@ def declared(kinds: frozenset[str]) -> frozenset[str]:
 @rule
 def cloudformation_s_role_may_do_what_the_kinds_of_resources_need(cloud: Cloud) -> None:
     needed = declared(frozenset(body["Type"] for name in RUNS for body in cloud[name]["Resources"].values()))
-    reads = {action for action in needed if re.search(":(Describe|Get|List)", action)}
     may = allowed(cloud, "CloudFormationRole")
-    assert len(reads) > 40
-    assert reads - may == UNUSED
-    assert {action for action in needed if re.search("eks:(Create|Delete)Addon", action)} <= may
+    assert needed - may == UNUSED
+    (of_eks,) = [each for each in statements(cloud, "CloudFormationRole") if "eks:CreateCluster" in each["Action"]]
+    kinds = [each["Sub"].rpartition("/")[0].rpartition(":")[2] for each in of_eks["Resource"]]
+    assert kinds == ["cluster", "access-entry", "addon"]
     assert may >= ELB_CHECKS
+    (linked,) = [each for each in statements(cloud, "CloudFormationRole") if "LinkedRole" in str(each["Action"])]
+    services = {f"{service}.amazonaws.com" for service in ("ecs", "eks", "elasticloadbalancing")}
+    services.add(f"{only(cloud['ecs.yaml'], SCALABLE)['ServiceNamespace']}.application-autoscaling.amazonaws.com")
+    assert set(linked["Condition"]["StringEquals"]["iam:AWSServiceName"]) == services
+
+
+@rule
+def ecs_pulls_images_and_writes_logs(cloud: Cloud) -> None:
+    """What AWS's own policy for it allows, AmazonECSTaskExecutionRolePolicy (ECS developer guide)."""
+    needed = {f"ecr:{name}" for name in ("GetAuthorizationToken", "BatchGetImage", "GetDownloadUrlForLayer")}
+    needed |= {"ecr:BatchCheckLayerAvailability", "logs:CreateLogStream", "logs:PutLogEvents"}
+    assert allowed(cloud, "ExecutionRole") == needed
 
 
 @rule
@@ -247,6 +353,30 @@ def a_cluster_is_in_standard_support_and_measures_cpu(cloud: Cloud) -> None:
     assert only(found, "AWS::EKS::Cluster")["UpgradePolicy"] == {"SupportType": "STANDARD"}
     assert float(found["Parameters"]["KubernetesVersion"]["Default"]) > 1.34, "whose standard support has ended"
     assert only(found, "AWS::EKS::Addon")["AddonName"] == "metrics-server"
+
+
+@rule
+def a_cluster_is_in_auto_mode(cloud: Cloud) -> None:
+    """Its three parts are on together, or the API refuses (EKS API reference, CreateCluster); the roles' policies are
+    the user guide's ("Amazon EKS Auto Mode cluster IAM role", "node IAM role"); access entries need that mode."""
+    cluster = only(cloud["eks.yaml"], "AWS::EKS::Cluster")
+    balancing, disks = (
+        cluster["KubernetesNetworkConfig"]["ElasticLoadBalancing"],
+        cluster["StorageConfig"]["BlockStorage"],
+    )
+    assert balancing["Enabled"] is disks["Enabled"] is cluster["ComputeConfig"]["Enabled"] is True
+    assert cluster["BootstrapSelfManagedAddons"] is False
+    assert cluster["AccessConfig"]["AuthenticationMode"] == "API"
+    roles = of_type(cloud["guard.yaml"], "AWS::IAM::Role")
+    for role, names in (
+        (
+            "EksClusterRole",
+            [f"EKS{part}Policy" for part in ("Cluster", "Compute", "BlockStorage", "LoadBalancing", "Networking")],
+        ),
+        ("EksNodeRole", ["EKSWorkerNodeMinimalPolicy", "EC2ContainerRegistryPullOnly"]),
+    ):
+        attached = [each["Sub"].partition("iam::aws:policy/Amazon")[2] for each in roles[role]["ManagedPolicyArns"]]
+        assert sorted(attached) == sorted(names)
 
 
 # Who takes a role, and whether it says for which account: EC2 does not, of CloudFormation nothing is documented.
@@ -266,6 +396,9 @@ def only_its_service_takes_each_of_the_guard_s_roles(cloud: Cloud) -> None:
     for name, (service, condition) in TAKEN_BY.items():
         (statement,) = roles[name]["AssumeRolePolicyDocument"]["Statement"]
         assert statement["Principal"] == {"Service": service}
+        # EKS tags its sessions in Auto Mode (user guide, "Amazon EKS Auto Mode cluster IAM role").
+        tagging = ["sts:TagSession"] if name == "EksClusterRole" else []
+        assert actions_of(statement) == ["sts:AssumeRole", *tagging]
         account = {"aws:SourceAccount": {"Ref": "AWS::AccountId"}}
         assert statement.get("Condition") == ({condition: account} if condition else None)
 
@@ -341,6 +474,24 @@ SEEDED: Final = [
     ("guard.yaml", "                  - ec2:GetSecurityGroupsForVpc\n", ""),
     ("guard.yaml", "StringEqualsIfExists", "StringEquals"),
     ("guard.yaml", "repository/mlscale-*", "repository/*"),
+    ("ecs.yaml", "SourceSecurityGroupId: !Ref BalancerGroup", "SourceSecurityGroupId: !Ref LoadGroup"),
+    ("ecs.yaml", "      Protocol: HTTP\n      Port: 80\n", "      Protocol: HTTP\n      Port: 8080\n"),
+    ("ecs.yaml", "[1, !GetAZs '']", "[0, !GetAZs '']"),
+    ("ecs.yaml", "DestinationCidrBlock: 0.0.0.0/0", "DestinationCidrBlock: 10.0.0.0/8"),
+    ("ecs.yaml", "awslogs-stream-prefix: load", "awslogs-stream-prefix: loads"),
+    ("ecs.yaml", "LogGroupName: !Ref AWS::StackName", "LogGroupName: !Sub /mlscale/${AWS::StackName}"),
+    ("ecs.yaml", "mlscale.loadgen.remote_job", "mlscale.loadgen.job"),
+    ("ecs.yaml", "MinCapacity: !Ref MinTasks", "MinCapacity: !Ref MaxTasks"),
+    ("ecs.yaml", "            - ECSServiceAverageCPUUtilizationHighResolution\n", ""),
+    ("eks.yaml", "MapPublicIpOnLaunch: true", "MapPublicIpOnLaunch: false"),
+    ("eks.yaml", "BlockStorage: {Enabled: true}", "BlockStorage: {Enabled: false}"),
+    ("ecs.yaml", "      Cluster: !Ref Cluster\n", ""),
+    ("ecs.yaml", "      HealthCheckGracePeriodSeconds: 120\n", ""),
+    ("ecs.yaml", "      InternetGatewayId: !Ref InternetGateway\n", ""),
+    ("guard.yaml", "                  - ecr:GetDownloadUrlForLayer\n", ""),
+    ("guard.yaml", "                  - scheduler:CreateSchedule\n", ""),
+    ("guard.yaml", "[sts:AssumeRole, sts:TagSession]", "sts:AssumeRole"),
+    ("guard.yaml", "ContainerRegistryPullOnly", "ContainerRegistryReadOnly"),
     ("user-policy.json", "stack/mlscale-run-*/*", "stack/mlscale-*/*"),
     ("user-policy.json", '"iam:PassedToService": ["cloudformation.amazonaws.com", ', '"iam:PassedToService": ['),
 ]

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from aws_account import ACCOUNT, REGION, MemoryAccount, Stack, Time, refused
 from botocore.exceptions import EndpointConnectionError, ReadTimeoutError
@@ -19,11 +21,11 @@ from mlscale.host.ledger import Ledger, ledger_paths
 from mlscale.host.reap import cleanup as host_cleanup
 from mlscale.loadgen.bodies import BodySet
 from mlscale.loadgen.remote import _files, _relay_output
-from mlscale.loadgen.remote_job import STREAM, tables
-from mlscale.loadgen.spec import Done
+from mlscale.loadgen.remote_job import INSTRUCTIONS, STREAM, Instructions, tables
+from mlscale.loadgen.spec import Done, LoadSpec, WorkerSpec
 from mlscale.loadgen.stimulus import Tally
 from mlscale.runs import ClosedLoop, MlscaleError, OpenLoop
-from mlscale.runs.schedule import Constant, Trace
+from mlscale.runs.schedule import Constant, Staircase, Step, Trace
 from mlscale_aws.account import Account
 from mlscale_aws.environment import KIND, Ecs
 from mlscale_aws.image import LABEL
@@ -171,18 +173,14 @@ def test_an_image_for_several_platforms_with_the_right_files_is_taken(account: M
 
 
 @pytest.mark.parametrize(
-    ("image", "fatal", "words"),
-    [
-        (IMAGE.replace(ACCOUNT, "999988887777"), True, "from this account's"),
-        (IMAGE.replace("mlscale-app", "app"), True, "mlscale-*"),
-        ("docker.io/library/python:3.12", False, "not in ECR"),
-    ],
+    "image", [IMAGE.replace(ACCOUNT, "999988887777"), IMAGE.replace("mlscale-app", "app"), "docker.io/library/python:3"]
 )
-def test_an_image_that_the_guard_s_role_can_t_pull_is_refused(
-    account: MemoryAccount, image: str, fatal: bool, words: str
+def test_an_image_that_the_guard_s_role_can_t_pull_or_nobody_can_look_at_is_refused(
+    account: MemoryAccount, image: str
 ) -> None:
     (problem,) = problems(image=image)
-    assert (problem.fatal, words in problem.what) == (fatal, True)
+    assert problem.fatal
+    assert "this account's repositories mlscale-* alone" in problem.what
 
 
 def test_a_region_without_metrics_of_20_s_is_refused(account: MemoryAccount) -> None:
@@ -195,6 +193,22 @@ def test_a_region_without_metrics_of_20_s_is_refused(account: MemoryAccount) -> 
 def test_a_load_that_outlives_the_stack_is_refused(account: MemoryAccount) -> None:
     longer = [each for each in problems(MINUTE.model_copy(update={"duration_s": 3000.0})) if each.fatal]
     assert [each.remedy for each in longer] == ["set lifetime_min=63, or shorten the load"]
+
+
+@pytest.mark.parametrize(("steps", "fits"), [(600, True), (1200, False)])
+def test_a_schedule_that_no_task_can_be_told_is_refused(
+    account: MemoryAccount, ledger: Ledger, tmp_path: Path, steps: int, fits: bool
+) -> None:
+    """RunTask takes 8192 characters: that would be noticed after the deployment."""
+    rates = np.random.default_rng(1).uniform(1, 50, steps)
+    stairs = Staircase(steps=tuple(Step(start_s=k, rate_rps=round(float(rate), 2)) for k, rate in enumerate(rates)))
+    load = OpenLoop(duration_s=float(steps), rate=stairs)
+    assert ["characters at most" in each.what for each in problems(load)] == ([] if fits else [True])
+    sent = LoadSpec(url="http://internal-balancer.us-east-1.elb.amazonaws.com/decode", schedule=load, bodies=tmp_path)
+    spec = WorkerSpec(load=sent, worker=0, stream=tmp_path / "requests.arrows")
+    told = Instructions(spec=spec, zero_at=1.7e9, start_s=180.0, bodies_sha256="d" * 64, warm_up=True)
+    with deployed(ledger) as found, nullcontext() if fits else pytest.raises(MlscaleError, match="8192"):
+        FargateJob(REGION, found.stack, "load:1", "subnet-a,subnet-b", "sg-1").start({INSTRUCTIONS: told.encode()})
 
 
 def test_the_budget_covers_what_the_load_costs(account: MemoryAccount) -> None:
@@ -355,6 +369,24 @@ def test_a_stack_of_eks_that_nobody_tagged_is_seen(account: MemoryAccount) -> No
         f"removed aws-stack: mlscale-run-late in {REGION}",
         f"not removed, since nobody's: mlscale-run-running in {REGION}, expires 2026-11-29T14:00:00Z",
     ]
+
+
+def test_a_stack_that_can_t_be_deleted_keeps_no_other_from_it(account: MemoryAccount, ledger: Ledger) -> None:
+    """Nor a region that doesn't answer: what failed is said once the rest is gone."""
+    first, _ = (killed_run(account, ledger) for _ in range(2))
+    ledger.intend(KIND, account=ACCOUNT, region="ap-east-1", stack="mlscale-run-elsewhere")
+    ledger.close()
+    refuses = on("DeleteStack", refused("AccessDenied", "no deletion"), StackName=first)
+    unknown = on("DescribeStacks", refused("UnrecognizedClientException", "region not enabled", 403), times=1)
+
+    def fault(*asked: Any) -> None:
+        unknown(*asked)  # of ap-east-1, which comes first
+        refuses(*asked)
+
+    account.fault = fault
+    with pytest.raises(MlscaleError, match=rf"expired or wrong.*no deletion.*{first} remains"):
+        cleanup()
+    assert set(account.stacks) == {"mlscale-guard", first}
 
 
 def test_cleanup_of_the_account_waits_for_what_the_ledger_s_only_requests(

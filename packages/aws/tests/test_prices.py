@@ -6,13 +6,14 @@ import json
 import re
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import pytest
+from botocore.stub import Stubber
 
 from mlscale.cost import PRICES, read_prices
 from mlscale.environments.machine_types import catalogue
 from mlscale.runs import MlscaleError
+from mlscale_aws.account import Account
 from mlscale_aws.price_refresh import refreshed
 from mlscale_aws.prices import prices_text
 
@@ -52,16 +53,16 @@ def product(usage: str, *usd: str) -> str:
     return json.dumps(offer)
 
 
-def client(service: str) -> Any:
-    keys = {"aws_access_key_id": "x", "aws_secret_access_key": "x", "region_name": "us-east-1"}
-    return pytest.importorskip("boto3").client(service, **keys)
+@pytest.fixture(autouse=True)
+def keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "x")
 
 
-def stubbed() -> tuple[Any, Any]:
-    """Clients whose answers are canned: nobody has AWS credentials here."""
-    pricing, ec2 = client("pricing"), client("ec2")
-    stub = pytest.importorskip("botocore.stub")
-    answers = stub.Stubber(pricing)
+def stubbed() -> Account:
+    """An account whose answers are canned: nobody has AWS credentials here."""
+    account = Account("us-east-1")
+    answers, spot = Stubber(account.client("pricing")), Stubber(account.client("ec2"))
     ecs = [
         product("USE1-Fargate-ARM-vCPU-Hours:perCPU", "0.03"),
         product("USE1-Fargate-vCPU-Hours:perCPU", "0.05"),
@@ -81,29 +82,33 @@ def stubbed() -> tuple[Any, Any]:
         product("USE1-CW:AlarmMonitorUsage", "0.11"),
         product("USE1-CW:HighResAlarmMonitorUsage", "0.32"),
         product("USE1-DataProcessing-Bytes", "0.51"),
+        product("USE1-CW:GMD-Metrics", "0.0000120000"),
     ]
-    for _ in range(4):
+    for _ in range(5):
         answers.add_response("get_products", {"PriceList": watched})
+    between = [product("DataTransfer-Out-Bytes", "0.08"), product("DataTransfer-Regional-Bytes", "0.02")]
+    answers.add_response("get_products", {"PriceList": between})
     answers.add_response("get_products", {"PriceList": [product("USE1-TimedStorage-ByteHrs", "0.12")]})
     answers.add_response("get_products", {"PriceList": [product("USE1-EBS:VolumeUsage.gp3", "0.09")]})
     types = [kind.name for kind in catalogue().types.values() if kind.on_ec2]
     for number, _ in enumerate(types, 1):
         answers.add_response("get_products", {"PriceList": [product("BoxUsage", f"{number}.5")]})
     answers.activate()
-    spot = stub.Stubber(ec2)
     rows = [{"InstanceType": name, "SpotPrice": price} for name in types for price in ("0.01", "0.03")]
     spot.add_response("describe_spot_price_history", {"SpotPriceHistory": rows})
     spot.activate()
-    return pricing, ec2
+    return account
 
 
 def test_the_pricing_api_replaces_what_it_knows() -> None:
     known = TABLE["regions"]["us-east-1"]
-    new, kept = refreshed(known, "us-east-1", *stubbed())
+    new, kept = refreshed(known, stubbed(), stubbed())
     assert new["fargate_vcpu_h"]["usd"] == 0.05, "not ARM's"
     assert new["fargate_spot_vcpu_h"]["usd"] == 0.02
     assert (new["alb_h"]["usd"], new["alb_lcu_h"]["usd"]) == (0.03, 0.009)
     assert new["transfer_out_gb"]["usd"] == 0.08, "the first tier that is not free"
+    assert new["metrics_read_1000"]["usd"] == 0.012, "of a thousand, where the API tells of one"
+    assert new["transfer_zones_gb"]["usd"] == 0.02
     names = ("metric_month", "alarm_month", "high_resolution_alarm_month", "logs_gb", "ecr_gb_month", "disk_gb_month")
     assert [new[name]["usd"] for name in names] == [0.31, 0.11, 0.32, 0.51, 0.12, 0.09]
     assert new["instances_h"]["usd"]["c7a.medium"] == 1.5
@@ -114,12 +119,12 @@ def test_the_pricing_api_replaces_what_it_knows() -> None:
 
 
 def test_a_refusal_is_one_sentence() -> None:
-    pricing = client("pricing")
-    refusing = pytest.importorskip("botocore.stub").Stubber(pricing)
+    account = Account("us-east-1")
+    refusing = Stubber(account.client("pricing"))
     refusing.add_client_error("get_products", "AccessDeniedException", "not authorized")
     refusing.activate()
     with pytest.raises(MlscaleError, match="not authorized"):
-        refreshed(TABLE["regions"]["us-east-1"], "us-east-1", pricing, client("ec2"))
+        refreshed(TABLE["regions"]["us-east-1"], account, account)
 
 
 def test_a_copy_can_be_edited_and_used(tmp_path: Path) -> None:
