@@ -7,6 +7,7 @@ from typing import ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from mlscale.environments.base import Scaling
+from mlscale.environments.machine_choice import MachineChoice
 
 
 class RayServeScaling(Scaling):
@@ -105,3 +106,22 @@ class RayServeScaling(Scaling):
             metrics_interval_s=0.5,
             look_back_period_s=0.6,
         )
+
+
+class RayMachineScaling(MachineChoice, RayServeScaling):
+    """`RayServeScaling`, and which machines Ray's own autoscaler may add in a rehearsal; the head node has room for
+    ``min_replicas``.
+
+    It looks every 5 s which replicas have no room (the resources of pending actors), packs them onto machines of
+    ``machine_types``, and requests of each type at most ceil(``upscaling_speed`` * running machines) at a look, at
+    least one (ray/autoscaler/v2: scheduler.py, reconciler.py).
+    """
+
+    no_zero: ClassVar[str] = "the head node of a rehearsal always runs, and holds the first replicas"
+
+    upscaling_speed: float = Field(
+        default=1.0, ge=0, le=1000, description="machines requested at once, per running one; KubeRay's default: 1000"
+    )
+    idle_timeout_s: float = Field(
+        default=300.0, ge=0, le=86_400, description="a machine without replicas is removed after, s"
+    )
