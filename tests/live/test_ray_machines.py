@@ -73,7 +73,9 @@ def test_machines_join_for_replicas_and_leave_after_them(modules: Path) -> None:
     ):
         watched = Watched(deployed, patience_s=180.0)
         try:
-            watched.until(lambda: watched.now() == (1, 0, 1) and machines(watched) == (0, 0), "the head has one replica")
+            watched.until(
+                lambda: watched.now() == (1, 0, 1) and machines(watched) == (0, 0), "the head has one replica"
+            )
             load = load_clients.start(deployed, 8, "photo")
             ready = "three replicas, two of them on machines"
             watched.until(lambda: watched.now() == (3, 0, 3) and machines(watched) == (2, 2), ready)
@@ -85,8 +87,10 @@ def test_machines_join_for_replicas_and_leave_after_them(modules: Path) -> None:
         finally:
             watched.close()
     order = ["machine_requested", "machine_booted", "machine_registered", "machine_ready", "machine_removed"]
-    lives = {event.subject: {e.kind: e.t_s for e in watched.events() if e.subject == event.subject}
-             for event in watched.events("machine_requested")}
+    lives = {
+        event.subject: {e.kind: e.t_s for e in watched.events() if e.subject == event.subject}
+        for event in watched.events("machine_requested")
+    }
     assert len(lives) == 2
     for life in lives.values():
         assert list(life) == order

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal, Self
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from mlscale.environments.base import Scaling
+from mlscale.environments.base import PaidBy, Scaling
 from mlscale.environments.machine_choice import MachineChoice
 
 
@@ -89,6 +90,11 @@ class RayServeScaling(Scaling):
                 f"initial_backoff_s ({self.initial_backoff_s} s) is above max_backoff_s ({self.max_backoff_s} s)"
             )
         return self
+
+    @classmethod
+    def paid_by(cls, settings: Mapping[str, Any]) -> PaidBy:
+        """Where Ray adds machines (`RayMachineScaling`), they are instances."""
+        return "instances" if "machine_types" in settings else super().paid_by(settings)
 
     @classmethod
     def matched(cls) -> Self:
