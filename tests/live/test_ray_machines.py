@@ -1,15 +1,17 @@
-"""Ray Serve's rehearsal on machines, live in a sandbox: Ray's own autoscaler adds them for replicas and removes them."""
+"""Ray Serve's rehearsal on machines, in a sandbox: Ray's own autoscaler adds them for replicas and removes them."""
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
 import textwrap
-import time
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import load_clients
 import pytest
@@ -20,6 +22,8 @@ from mlscale.environments.base import App, Component
 from mlscale.environments.rayserve.environment import RayServe
 from mlscale.environments.rayserve.settings import RayMachineScaling
 from mlscale.host.ledger import Ledger
+from mlscale.host.processes import ProcessIdentity
+from mlscale.host.reap import cleanup
 from sandbox_processes import processes
 
 pytestmark = [pytest.mark.live, pytest.mark.skipif(sys.platform != "linux", reason="the sandbox needs Linux")]
@@ -60,17 +64,17 @@ def modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     assert not list((tmp_path / "state").rglob("*.jsonl")), "everything created is gone"
 
 
+def deployed_for(ledger: Ledger) -> AbstractContextManager[Any]:
+    return RayServe().in_mode("rehearsal").deploy(APP, {"burn": SCALING}, "rehearsal", ledger, [b"photo"])
+
+
 def machines(watched: Watched) -> tuple[int | None, int | None]:
     samples = watched.samples()
     return (samples[-1].machines_desired, samples[-1].machines_ready) if samples else (None, None)
 
 
 def test_machines_join_for_replicas_and_leave_after_them(modules: Path) -> None:
-    environment = RayServe().in_mode("rehearsal")
-    with (
-        Ledger.create(f"test-ray-machines-{os.getpid()}") as ledger,
-        environment.deploy(APP, {"burn": SCALING}, "rehearsal", ledger, [b"photo"]) as deployed,
-    ):
+    with Ledger.create(f"test-ray-machines-{os.getpid()}") as ledger, deployed_for(ledger) as deployed:
         watched = Watched(deployed, patience_s=180.0)
         try:
             watched.until(
@@ -102,14 +106,40 @@ def test_machines_join_for_replicas_and_leave_after_them(modules: Path) -> None:
 
 
 KILLED = """
+    import json
+    import os
+    import signal
     import sys
 
-    import mlscale.environments.rayserve.environment as rayserve
-    from test_ray_machines import APP, SCALING
-    from mlscale.host.ledger import Ledger
+    sys.path[:0] = sys.argv[1:]
+    import load_clients
+    from test_ray_machines import APP, SCALING, deployed_for
+    from watched import Watched
 
-    environment = rayserve.RayServe().in_mode("rehearsal")
-    with environment.deploy(APP, {"burn": SCALING}, "rehearsal", Ledger.create("killed"), [b"photo"]) as deployed:
-        print(deployed.box.folder, flush=True)
-        sys.stdin.read()
+    from mlscale.host.ledger import Ledger
+    from mlscale.host.processes import ProcessIdentity
+    from sandbox_processes import processes
+
+    with deployed_for(Ledger.create("killed")) as deployed:
+        watched = Watched(deployed, patience_s=180.0)
+        load = load_clients.start(deployed, 8, "photo")
+        watched.until(lambda: watched.events("machine_ready"), "one machine has joined, another one boots")
+        found = [ProcessIdentity.of(pid) for pid in processes(deployed.box).values()]
+        print(json.dumps({"folder": str(deployed.box.folder), "processes": [each.to_json() for each in found if each]}))
+        sys.stdout.flush()
+        os.kill(os.getpid(), signal.SIGKILL)
 """
+
+
+def test_after_a_kill_nothing_is_left(modules: Path) -> None:
+    tests = Path(__file__).parent
+    argv = [sys.executable, "-c", textwrap.dedent(KILLED), str(tests), str(tests.parent), str(modules)]
+    killed = subprocess.run(argv, stdout=subprocess.PIPE, text=True, check=False, timeout=300)
+    assert killed.returncode == -signal.SIGKILL
+    about = json.loads(killed.stdout)
+    ended = list(map(ProcessIdentity.from_json, about["processes"]))
+    assert len(ended) > 10
+    removed = cleanup()
+    assert {entry.kind for entry in removed} == {"sandbox"}
+    assert not Path(about["folder"]).exists()
+    assert [each for each in ended if each.alive()] == []
