@@ -44,9 +44,9 @@ class RehearsedRayServe(RayServe):
     deployed: ClassVar[type[SandboxDeployed]] = RehearsedDeployed
 
     def start_up_s(self, scaling: Scaling) -> float:
-        """Serve's delay, Ray's look (5 s), the longest boot, and 30 s for raylet and replica (assumed)."""
+        """Serve's delay, three of Ray's looks (5 s each), the longest boot, 40 s for raylet and replica (assumed)."""
         assert isinstance(scaling, RayMachineScaling)
-        return scaling.upscale_delay_s + scaling.look_back_period_s + 5.0 + scaling.longest_boot_s + 30.0
+        return scaling.upscale_delay_s + scaling.look_back_period_s + 15.0 + scaling.longest_boot_s + 40.0
 
     def preflight(self, app: App, scalings: Mapping[str, Scaling], mode: Mode) -> Sequence[Problem]:
         """Why a run can't start, without side effects."""
