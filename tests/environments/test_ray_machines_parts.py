@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from mlscale.environments.rayserve.node_provider import BootingProvider
 from mlscale.environments.rayserve.rehearsal import autoscaling, with_machines
 from mlscale.environments.rayserve.settings import RayMachineScaling
 from mlscale.measurement.settings import settings_of
-from mlscale.runs import Event, MlscaleError, ReplicaSample
+from mlscale.runs import Event, EventKind, MlscaleError, ReplicaSample
 
 APP = App("any", "1", (Component("app", "builtins:len"),), "app")
 
@@ -57,9 +57,9 @@ def test_machines_are_paid_for_where_ray_adds_them() -> None:
 
 def test_the_head_has_room_for_the_least_replicas_and_a_machine_for_what_its_type_has() -> None:
     scaling = RayMachineScaling(cpu_cores=0.25, min_replicas=2, max_machines=3, idle_timeout_s=90.0)
-    made = autoscaling([scaling, scaling], {"reports": "there"})
+    made = autoscaling([scaling, scaling])
     types = made["available_node_types"]
-    assert types["head"]["resources"] == {"millicores": 1000}
+    assert types[made["head_node_type"]]["resources"] == {"millicores": 1000}
     room = catalogue().types["rehearsal.small"].cpu_cores - RESERVED_CORES
     assert types["rehearsal.small"] == {
         "resources": {"millicores": round(room * 1000)},
@@ -70,7 +70,7 @@ def test_the_head_has_room_for_the_least_replicas_and_a_machine_for_what_its_typ
 
 
 class Node:
-    """Stands in for a raylet."""
+    """Stands in for a node of Ray."""
 
     ended = False
 
@@ -79,14 +79,17 @@ class Node:
 
 
 class Provider(BootingProvider):
-    """Starts no raylet; ``broken``: it can't."""
+    """Starts no node; ``broken``: it can't."""
 
     broken = False
 
-    def start_raylet(self, name: str, machine_type: str, resources: dict[str, float]) -> Node:
+    def start_node(self, name: str, machine_type: str, resources: dict[str, float]) -> Node:
         if self.broken:
             raise OSError("no memory")
         return Node()
+
+
+Provide = Callable[[str], Provider]
 
 
 @pytest.fixture
@@ -97,8 +100,12 @@ def reports(tmp_path: Path) -> Iterator[socket.socket]:
         yield bound
 
 
-def provider(tmp_path: Path, boot: str) -> Provider:
-    return Provider({"boot": boot, "reports": str(tmp_path / "reports")}, "any")
+@pytest.fixture
+def provide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Provide:
+    """A provider whose machines take so long to boot."""
+    monkeypatch.setenv("RAY_FAKE_CLUSTER", "1")
+    config = {"reports": str(tmp_path / "reports"), "launch_multiple": True, "head_node_id": "head"}
+    return lambda boot: Provider({**config, "boot": boot}, "any")
 
 
 def create(provider: Provider, count: int = 1) -> None:
@@ -111,8 +118,8 @@ def next_report(reports: socket.socket) -> tuple[str, str, float]:
     return message["kind"], message["subject"], message["t"]
 
 
-def test_a_machine_is_there_at_once_and_runs_once_it_has_booted(tmp_path: Path, reports: socket.socket) -> None:
-    machines = provider(tmp_path, "300ms")
+def test_a_machine_is_there_at_once_and_runs_once_it_has_booted(provide: Provide, reports: socket.socket) -> None:
+    machines = provide("300ms")
     create(machines, 2)
     assert machines.non_terminated_nodes({"ray-node-type": "worker"}) == ["machine-1", "machine-2"]
     told = [next_report(reports) for _ in range(4)]
@@ -120,26 +127,25 @@ def test_a_machine_is_there_at_once_and_runs_once_it_has_booted(tmp_path: Path, 
     for name in ("machine-1", "machine-2"):
         requested_s, booted_s = [t for _, subject, t in told if subject == name]
         assert booted_s - requested_s >= 0.3
-    until(lambda: machines.is_running("machine-1"))
+    until(lambda: all(machines._nodes[name]["node"] for name in ("machine-1", "machine-2")))
+    node = machines._nodes["machine-1"]["node"]
     machines.terminate_node("machine-1")
+    assert node.ended
     assert next_report(reports)[:2] == ("machine_removed", "machine-1")
-    assert machines.is_terminated("machine-1")
-    assert machines.is_running("head")
+    assert machines.non_terminated_nodes({}) == ["head", "machine-2"]
 
 
-def test_a_machine_that_is_terminated_while_it_boots_never_starts(tmp_path: Path, reports: socket.socket) -> None:
-    machines = provider(tmp_path, "3600s")
+def test_a_machine_that_is_terminated_while_it_boots_never_starts(provide: Provide, reports: socket.socket) -> None:
+    machines = provide("3600s")
     create(machines)
-    boot = machines._machines["machine-1"].boot
-    assert boot is not None
-    assert not machines.is_running("machine-1")
+    boot = machines._nodes["machine-1"]["boot"]
     machines.terminate_node("machine-1")
     assert boot.finished.is_set(), "its start is called off"
     assert [next_report(reports)[0] for _ in range(2)] == ["machine_requested", "machine_removed"]
 
 
-def test_a_machine_whose_raylet_does_not_start_has_failed(tmp_path: Path, reports: socket.socket) -> None:
-    machines = provider(tmp_path, "none")
+def test_a_machine_whose_raylet_does_not_start_has_failed(provide: Provide, reports: socket.socket) -> None:
+    machines = provide("none")
     machines.broken = True
     create(machines)
     assert [next_report(reports)[0] for _ in range(3)] == ["machine_requested", "machine_booted", "machine_failed"]
@@ -183,7 +189,7 @@ def test_a_machine_has_joined_when_ray_lists_it() -> None:
 
 def test_samples_count_machines() -> None:
     sample = ReplicaSample(0.0, "app", 1, 0, 1)
-    kinds = ("machine_requested", "machine_booted", "machine_ready", "machine_removed")
+    kinds: tuple[EventKind, ...] = ("machine_requested", "machine_booted", "machine_ready", "machine_removed")
     events = [Event(0.0, "app", kind, "machine-1") for kind in kinds]
     observations = [each for event in events for each in (event, sample)]
     counts = [

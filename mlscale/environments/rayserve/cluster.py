@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 
-from mlscale.environments.rayserve.machines import HEAD, MILLICORES, millicores
+from mlscale.environments.rayserve.machines import HEAD, HEAD_TYPE, MILLICORES, millicores
 
 HOST: Final = "127.0.0.1"
 # Services that are not started: none of them is needed for serving or for Serve's autoscaling.
@@ -25,6 +26,14 @@ NODE_PARAMETERS: Final = {
     "object_store_memory": 80 * 2**20,
     "min_worker_port": 0,
     "max_worker_port": 0,
+}
+
+# Read by Ray's processes: that its autoscaler v2 is wanted, with nodes on one host, and which of them is the head.
+_AUTOSCALED: Final = {
+    "RAY_enable_autoscaler_v2": "1",
+    "RAY_FAKE_CLUSTER": "1",
+    "RAY_CLOUD_INSTANCE_ID": HEAD,
+    "RAY_NODE_TYPE_NAME": HEAD_TYPE,
 }
 
 
@@ -55,9 +64,11 @@ def start(folder: Path, num_cpus: int, machines: Mapping[str, Any] | None = None
     Starting takes as long as importing Ray Serve, so the two run concurrently.
 
     Args:
-        machines: {"gcs_port", "autoscaling": `mlscale.environments.rayserve.machines.autoscaling`} where Ray's own
-            autoscaler adds machines. Replicas are then counted in its resource instead of CPUs.
+        machines: {"gcs_port", "autoscaling": `mlscale.environments.rayserve.rehearsal.autoscaling`, "provider": more of
+            its provider's configuration} where Ray's own autoscaler adds machines.
     """
+    if machines is not None:
+        os.environ |= _AUTOSCALED
     import ray
     from ray._private.node import Node
     from ray._private.parameter import RayParams
@@ -81,9 +92,10 @@ def _autoscaled(folder: Path, machines: Mapping[str, Any]) -> dict[str, Any]:
     from ray.autoscaler._private.monitor import BASE_READONLY_CONFIG  # has every field that Ray requires
 
     own = machines["autoscaling"]
+    whole = {**BASE_READONLY_CONFIG, **own, "provider": own["provider"] | machines["provider"]}
     file = folder.with_name("autoscaling.json")  # JSON is YAML
-    file.write_text(json.dumps({**BASE_READONLY_CONFIG, **own}))
-    head = own["available_node_types"][own["head_node_type"]]
+    file.write_text(json.dumps(whole))
+    head = own["available_node_types"][HEAD_TYPE]
     return {
         "autoscaling_config": str(file),
         "gcs_server_port": machines["gcs_port"],

@@ -82,24 +82,23 @@ class RayServe(SandboxEnvironment):
         with open_sandbox(self.name, ledger, budget=shared_budget(settings)) as box:
             components = [_component_spec(box, component, settings[component.name]) for component in callees_first(app)]
             port = _PORT if box.isolated else free_ports(1)[0]
-            spec = _write_spec(box.folder, components, settings, warm_up, port, self.machines(app, settings, box))
-            spawn = partial(box.spawn, role="control_plane", env=self.variables(box.folder, settings))
+            machines = self.machines(app, settings, box)
+            spec = _write_spec(box.folder, components, settings, warm_up, port, machines)
+            spawn = partial(box.spawn, role="control_plane", env=_environment(box.folder, settings))
             argv = [sys.executable, "-m", "mlscale.environments.rayserve.agent", str(spec)]
             with AgentProcess(spawn, argv, box.folder / "agent.log", self.name) as agent:
                 facts = agent.wait_ready(_START_S + 30, "deploy")
                 box.move(facts["vital"]["proxy"], "data_plane")
                 facts = {**facts, "sandbox": box.facts, "scaling": _scaling_facts(settings)}
+                if machines is not None:
+                    facts |= {name: machines[name] for name in ("autoscaling", "boot")}
                 url = f"http://127.0.0.1:{port}/"
                 versions = {"python": sys.version.split()[0], "ray": version("ray")}
                 yield self.deployed(box, agent, shared_component(app), url, facts, versions)
 
     def machines(self, app: App, settings: Mapping[str, RayServeScaling], box: Sandbox) -> dict[str, Any] | None:
-        """ "machines" of the agent's SPEC (agent.py)."""
+        """The machines in the agent's SPEC (agent.py)."""
         return None
-
-    def variables(self, folder: Path, settings: Mapping[str, RayServeScaling]) -> dict[str, str]:
-        """The agent's environment variables."""
-        return _environment(folder, settings)
 
     def reap(self, entry: LedgerEntry) -> None:
         """Remove the sandbox, or the application on a cluster."""

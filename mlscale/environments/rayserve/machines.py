@@ -8,6 +8,7 @@ from typing import Any, Final
 from mlscale.environments.emit import Emitter
 
 HEAD: Final = "head"
+HEAD_TYPE: Final = "ray.head.default"  # as Ray's provider of nodes on one host calls it
 # What machines and replicas are counted in: Ray wants whole numbers of a machine's resources.
 MILLICORES: Final = "millicores"
 

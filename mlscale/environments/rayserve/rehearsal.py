@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar, Final
 
 from mlscale.environments.base import App, Problem, Scaling
@@ -17,7 +16,7 @@ from mlscale.environments.composition import shared_component
 from mlscale.environments.machine_choice import boot_problems, machine_problems
 from mlscale.environments.machine_types import RESERVED_CORES, catalogue
 from mlscale.environments.rayserve.environment import RayServe
-from mlscale.environments.rayserve.machines import HEAD, MILLICORES, millicores
+from mlscale.environments.rayserve.machines import HEAD, HEAD_TYPE, MILLICORES, millicores
 from mlscale.environments.rayserve.settings import RayMachineScaling, RayServeScaling
 from mlscale.environments.sandbox_deployment import SandboxDeployed
 from mlscale.host.sandbox import Sandbox, free_ports
@@ -76,16 +75,13 @@ class RehearsedRayServe(RayServe):
             "component": shared_component(app),
             "reports": reports,
             "gcs_port": port,
-            "autoscaling": autoscaling(scalings, provider),
+            "autoscaling": autoscaling(scalings),
+            "provider": provider,
+            "boot": asdict(catalogue().boot_times_of(scalings[0].boot)),
         }
 
-    def variables(self, folder: Path, settings: Mapping[str, RayServeScaling]) -> dict[str, str]:
-        """As without machines, and what Ray's autoscaler v2 reads: that it is wanted, and which machine is the head."""
-        own = {"RAY_enable_autoscaler_v2": "1", "RAY_CLOUD_INSTANCE_ID": HEAD, "RAY_NODE_TYPE_NAME": HEAD}
-        return {**super().variables(folder, settings), **own}
 
-
-def autoscaling(scalings: Sequence[RayMachineScaling], provider: Mapping[str, Any]) -> dict[str, Any]:
+def autoscaling(scalings: Sequence[RayMachineScaling]) -> dict[str, Any]:
     """Fields of Ray's autoscaling configuration; machines are those of the first of ``scalings``, which agree on them.
 
     The head node has room for the least replicas and no more, so that every further one needs a machine.
@@ -107,12 +103,13 @@ def autoscaling(scalings: Sequence[RayMachineScaling], provider: Mapping[str, An
             "module": "mlscale.environments.rayserve.node_provider.BootingProvider",
             "disable_node_updaters": True,
             "disable_launch_config_check": True,
+            "launch_multiple": True,
+            "head_node_id": HEAD,
             "boot": choice.boot,
-            **provider,
         },
-        "head_node_type": HEAD,
+        "head_node_type": HEAD_TYPE,
         "available_node_types": {
-            HEAD: {"resources": {MILLICORES: least}, "node_config": {}, "max_workers": 0},
+            HEAD_TYPE: {"resources": {MILLICORES: least}, "node_config": {}, "max_workers": 0},
             **machines,
         },
     }
