@@ -220,12 +220,12 @@ def usd_per_month(
             return math.nan
         reserved_h = usage.cores * core_h + usage.memory_gb * gb_h
         return float(MONTH_H * (reserved_h + usage.replicas * aws["ipv4_h"] + aws["ecs_cluster_h"]) + common_usd)
-    machine_h = _instance_h(scaling, aws, spot) + aws["ipv4_h"]
-    cluster_h = aws["eks_cluster_h"] if "machine_types" in scaling else aws["ecs_cluster_h"]
+    machine_h = _instance_h(environment, scaling, aws, spot) + aws["ipv4_h"]
+    cluster_h = aws.get(f"{environment}_cluster_h", 0.0)  # Ray's head node is one of the machines
     return float(MONTH_H * (usage.machines * machine_h + cluster_h) + common_usd)
 
 
-def _instance_h(scaling: Mapping[str, Any], aws: Mapping[str, Any], spot: bool) -> float:
+def _instance_h(environment: str, scaling: Mapping[str, Any], aws: Mapping[str, Any], spot: bool) -> float:
     """USD per hour of the cheapest allowed instance, with Auto Mode's fee, which is of its price on demand, where it
     starts them."""
     types, on_spot = catalogue().types, aws["spot_instances_h"]
@@ -239,7 +239,8 @@ def _instance_h(scaling: Mapping[str, Any], aws: Mapping[str, Any], spot: bool) 
             raise MlscaleError(what, "prices", f"choose one that is no larger than one of {', '.join(known)}")
         return float(min(on_spot.get(name, math.nan) if spot else known[name] for name in fits))
     usd, name = min((aws["instances_h"].get(name, types[name].usd_per_hour), name) for name in scaling["machine_types"])
-    fee = usd * aws["eks_auto_mode_share"] * is_auto_mode(scaling.get("node_class"), scaling.get("node_group"))
+    auto_mode = environment == "eks" and is_auto_mode(scaling.get("node_class"), scaling.get("node_group"))
+    fee = usd * aws["eks_auto_mode_share"] * auto_mode
     return float((on_spot.get(name, math.nan) if spot else usd) + fee)
 
 

@@ -217,7 +217,8 @@ class Environment(Protocol):
     # Optional: ledger_kinds: frozenset[str], the kinds of ledger entries that only `reap` can remove;
     # start_up_s(scaling) -> float, how long after a load step a new replica may be ready: default loads last longer;
     # look: Look, without which figures show ``name`` in a spare colour;
-    # for_load(schedule, bodies) -> Environment, the same for what is about to be sent, which it may cost or refuse.
+    # for_load(schedule, bodies) -> Environment, the same for what is about to be sent, which it may cost or refuse;
+    # in_mode(mode) -> Environment, the one that runs in this mode, where level or settings differ from those of others.
 
     def arm(self, arm: str) -> Scaling:
         """The settings of an arm: shipped, matched, static-min, static-max (METHOD §4)."""

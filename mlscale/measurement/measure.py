@@ -156,6 +156,8 @@ def measure(
     """
     options = options or MeasureOptions()
     chosen = environments.get(environment) if isinstance(environment, str) else environment
+    if (in_mode := getattr(chosen, "in_mode", None)) is not None:
+        chosen = in_mode(options.mode)
     body_set = BodySet.read(bodies)
     load_check(app.check, body_set.labels)
     add_working_folder()

@@ -28,8 +28,8 @@ from mlscale.runs import Run
 
 _MODES: Final = ("rehearsal",)
 _WORDS: Final = {
-    "detection": "until the HPA decided",
-    "machine": "until the last pending pod had a machine",
+    "detection": "until the autoscaler decided",
+    "machine": "until the last pending replica had a machine",
     "container": "until it was ready",
     "recovery": "until $m_t$ was below L again",
 }
@@ -47,13 +47,13 @@ def boot_response(runs: Sequence[Run], level_s: float, *, rows: pd.DataFrame | N
     no_wait = rows["boot_s"].isna() | rows["variant"].str.contains("kept free")
     sides = [rows[~no_wait], rows[no_wait]] if no_wait.any() else [rows]
     pair = new_axes(1, len(sides), 3.4, sharey=True, width_ratios=[3.2, 1.0][: len(sides)])[0]
-    line, waiting = slope_on_boot(rows), sides[0]
+    line, waiting, name = slope_on_boot(rows), sides[0], _environment(rows)
     longest = max(float(waiting["boot_s"].max()) if len(waiting) else 1.0, 1.0)
     if line is not None:
         ends = np.array([0.0, longest])
-        pair[0].plot(ends, line.intercept_s + line.slope * ends, color=colour("eks"), lw=1.2, zorder=1)
+        pair[0].plot(ends, line.intercept_s + line.slope * ends, color=colour(name), lw=1.2, zorder=1)
     headline(pair[0], _slope_text(line), _MODES)
-    _points(pair[0], waiting["boot_s"], waiting, marker("eks"), colour("eks"))
+    _points(pair[0], waiting["boot_s"], waiting, marker(name), colour(name))
     pair[0].set_xlim(-0.03 * longest, 1.06 * longest)
     pair[0].set_xlabel("boot time of a machine (s)")
     pair[0].set_ylabel("$T_{slo}$ after the load step (s)")
@@ -92,7 +92,7 @@ def boot_parts(runs: Sequence[Run], level_s: float, *, rows: pd.DataFrame | None
     left = np.zeros(len(means))
     for part in PARTS:
         width = means[f"{part}_s"].fillna(0.0).to_numpy()
-        tint = shade(colour("eks"), _SHADES[part])
+        tint = shade(colour(_environment(rows)), _SHADES[part])
         axes.barh(
             range(len(means)),
             width,
@@ -122,6 +122,12 @@ def boot_parts(runs: Sequence[Run], level_s: float, *, rows: pd.DataFrame | None
     mark_modes(axes, _MODES)
     attach(axes, means.reset_index())
     return axes
+
+
+def _environment(rows: pd.DataFrame) -> str:
+    """The environment whose machines are waited for."""
+    waited = rows[rows["boot_s"].notna()]
+    return str((waited if len(waited) else rows)["environment"].iloc[0])
 
 
 def _order(rows: pd.DataFrame) -> list[str]:

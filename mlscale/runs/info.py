@@ -12,7 +12,7 @@ from mlscale.runs.schedule import ClosedLoop, OpenLoop
 SCHEMA_VERSION: Final = 2
 
 Mode = Literal["live", "rehearsal", "simulated"]
-Level = Literal["application", "container", "container+machine", "none"]
+Level = Literal["application", "application+machine", "container", "container+machine", "none"]
 Connections = Annotated[
     Literal["fresh", "kept"],
     Field(description="a new one for each request, or kept"),

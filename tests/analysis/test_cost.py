@@ -68,6 +68,9 @@ def test_instances_carry_the_fee_of_what_starts_them() -> None:
     saved = usd_per_month("eks", auto, usage, PRICES, spot=True) - usd_per_month("eks", auto, usage, PRICES)
     assert saved == pytest.approx(MONTH_H * 1.5 * on_spot), "the fee stays"
     assert math.isnan(usd_per_month("ecs", scaling_of("ecs"), usage, PRICES, spot=True)), "not known"
+    ray = {"cpu_cores": 0.3, "machine_types": ("c7a.medium",)}
+    machine_h = aws["instances_h"]["c7a.medium"] + aws["ipv4_h"]
+    assert usd_per_month("rayserve", ray, usage, PRICES) == pytest.approx(MONTH_H * (1.5 * machine_h + common_h))
     with pytest.raises(MlscaleError, match="no price is known"):
         usd_per_month("ecs", {**ecs, "instance_cores": 96.0}, usage, PRICES)
 

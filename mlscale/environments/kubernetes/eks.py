@@ -22,10 +22,11 @@ from mlscale.environments.kubernetes.environment import KubernetesEnvironment, R
 from mlscale.environments.kubernetes.machine_settings import MachineScaling
 from mlscale.environments.kubernetes.names import BUFFER_PRIORITY, NODE_GROUP_LABEL
 from mlscale.environments.kubernetes.paths import path_of
-from mlscale.environments.machine_types import RESERVED_CORES, catalogue
+from mlscale.environments.machine_choice import boot_problems, machine_problems
+from mlscale.environments.machine_types import catalogue
 from mlscale.host.ledger import Ledger, LedgerEntry
 from mlscale.host.state import own_kubeconfig
-from mlscale.runs import Level, MlscaleError, Mode
+from mlscale.runs import Level, Mode
 
 _REMEDY: Final = "make cluster MACHINES=1"
 _DOCUMENT: Final = "docs/aws.md"
@@ -51,8 +52,7 @@ class Eks(KubernetesEnvironment):
     def start_up_s(self, scaling: Scaling) -> float:
         """As for pods, and a machine: Karpenter's batch (10 s at most), the longest boot, 20 s to join (assumed)."""
         assert isinstance(scaling, MachineScaling)
-        boot_s = max(catalogue().boot_times_of(scaling.boot).samples_s)
-        return super().start_up_s(scaling) + 10.0 + boot_s + 20.0
+        return super().start_up_s(scaling) + 10.0 + scaling.longest_boot_s + 20.0
 
     def loads_inside(self, mode: Mode) -> bool:
         """A live cluster is reachable from here only by a load balancer, which a crash could leave behind."""
@@ -150,27 +150,13 @@ def _of_machines(scalings: Mapping[str, Scaling]) -> MachineScaling:
 
 def _machine_problems(component: str, scaling: MachineScaling, mode: Mode) -> Iterator[Problem]:
     where = f"component {component}"
-    known = catalogue()
-    cores = {name: each.cpu_cores for name, each in known.types.items() if mode == "rehearsal" or each.on_ec2}
     if mode == "rehearsal":
-        try:
-            known.boot_times_of(scaling.boot)
-        except MlscaleError as error:
-            yield Problem(error.what, f"{where}, boot", error.remedy)
-    unknown = [name for name in scaling.machine_types if name not in cores]
+        yield from boot_problems(scaling, where)
+    cores = {n: each.cpu_cores for n, each in catalogue().types.items() if mode == "rehearsal" or each.on_ec2}
     auto = mode == "live" and scaling.auto_mode
     started = [name for name in cores if not auto or cores[name] > _AUTO_MODE_CORES]
-    remedy = f"set --scaling machine_types=... (choose from: {', '.join(started)})"
-    if unknown:
-        yield Problem(f"unknown machine type {', '.join(unknown)}", where, remedy)
-        return
-    small = [name for name in scaling.machine_types if name not in started]
+    yield from machine_problems(scaling, scaling.cpu_cores, where, cores=cores, offered=started)
+    small = [name for name in scaling.machine_types if name in cores and name not in started]
     if small:
+        remedy = f"set --scaling machine_types=... (choose from: {', '.join(started)})"
         yield Problem(f"EKS Auto Mode never starts {', '.join(small)}: it wants more than 1 core", where, remedy)
-    room = max(cores[name] for name in scaling.machine_types) - RESERVED_CORES
-    if scaling.cpu_cores > room:
-        yield Problem(
-            f"a replica requests {scaling.cpu_cores:g} cores, the largest machine has {room:g} for pods",
-            where,
-            "lower cpu_cores, or allow a larger type (machine_types)",
-        )

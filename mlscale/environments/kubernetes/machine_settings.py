@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
-from mlscale.environments.base import PaidBy
 from mlscale.environments.kubernetes.names import EKS_GROUP
 from mlscale.environments.kubernetes.settings import ZeroScaling
+from mlscale.environments.machine_choice import MachineChoice
 
 
-class MachineScaling(ZeroScaling):
+class MachineScaling(MachineChoice, ZeroScaling):
     """`ZeroScaling`, and which machines there may be.
 
     Karpenter waits until no further pods become pending (for 1 s, at most 10 s), packs them onto the cheapest machines
@@ -21,15 +19,6 @@ class MachineScaling(ZeroScaling):
     change of their pods.
     """
 
-    machine_types: tuple[str, ...] = Field(
-        default=("rehearsal.small",), min_length=1, description="allowed machine types"
-    )
-    max_machines: int = Field(
-        default=6, ge=1, le=60, description="most machines, if all are of the smallest type (a limit on memory)"
-    )
-    boot: str = Field(
-        default="ec2", description="boot times: a name in the list of machine types, or a constant such as 10s"
-    )
     consolidation: Literal["WhenEmptyOrUnderutilized", "WhenEmpty"] = Field(
         default="WhenEmptyOrUnderutilized", description="which machines Karpenter removes"
     )
@@ -55,19 +44,6 @@ class MachineScaling(ZeroScaling):
     def auto_mode(self) -> bool:
         """Whether the machines are those of EKS Auto Mode."""
         return is_auto_mode(self.node_class, self.node_group)
-
-    @field_validator("machine_types", mode="before")
-    @classmethod
-    def _from_text(cls, given: object) -> object:
-        """As the command line gives them: names with commas between, or a JSON list."""
-        if not isinstance(given, str):
-            return given
-        return json.loads(given) if given.startswith("[") else [name.strip() for name in given.split(",")]
-
-    @classmethod
-    def paid_by(cls, settings: Mapping[str, Any]) -> PaidBy:
-        """A machine is an instance."""
-        return "instances"
 
 
 def is_auto_mode(node_class: str | None, node_group: str | None) -> bool:

@@ -3,7 +3,7 @@
 Starts Ray, deploys the components, warms up the first replicas, and reports (emit.py) until its standard input ends.
 SPEC: {"components": [{"name", "entry", "calls": [names], "settings": RayServeScaling as JSON, "python": the replicas'
 interpreter}], each after those that it calls and the front last, "folder", "port", "num_cpus", "warm_up": [files],
-"timeout_s"}.
+"timeout_s", "machines": None or {"component" of their events, "reports": path of a socket, ...as of cluster.start}}.
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ import selectors
 import socket
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from mlscale.environments.emit import Emitter
 from mlscale.environments.rayserve import cluster
+from mlscale.environments.rayserve.machines import MachineWatch
 from mlscale.environments.rayserve.watch import DecisionWatch, ReplicaView, ReplicaWatch
 from mlscale.host.proc_stat import runs, stat_fields
 
@@ -39,16 +40,17 @@ class Failed(Exception):  # noqa: N818 (reported to the parent, which raises)
 class ServeComponent:
     """One component: its specification and its observed state."""
 
-    def __init__(self, spec: Mapping[str, Any], emitter: Emitter, address: Path) -> None:
+    def __init__(
+        self, spec: Mapping[str, Any], emitter: Emitter, address: Path, machine_of: Callable[[str | None], str | None]
+    ) -> None:
         self.name: str = spec["name"]
         self.entry: str = spec["entry"]
         self.calls: Sequence[str] = spec["calls"]
         self.python: str = spec["python"]
         self.settings: Mapping[str, Any] = spec["settings"]
         self.address = str(address)
-        self.readings = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self.readings.bind(self.address)
-        self.readings.setblocking(False)
+        self.readings = listener(self.address)
+        self._machine_of = machine_of
         self._decisions = DecisionWatch(
             self.name,
             emitter,
@@ -63,7 +65,10 @@ class ServeComponent:
     def update(self, details: Any) -> None:
         """Process the controller's DeploymentDetails, obtained just now."""
         t, since = time.monotonic(), self.last_list
-        views = [ReplicaView(r.replica_id, r.state.value, r.pid, r.start_time_s) for r in details.replicas]
+        views = [
+            ReplicaView(r.replica_id, r.state.value, r.pid, r.start_time_s, self._machine_of(r.node_id))
+            for r in details.replicas
+        ]
         desired = details.target_num_replicas
         self.replicas.poll(t, since, views, desired)
         self.changing = len(views) != desired or any(view.state != "RUNNING" for view in views)
@@ -71,15 +76,31 @@ class ServeComponent:
 
     def drain_readings(self, wait_s: float) -> None:
         """Process the policy's pending readings; wait up to ``wait_s`` for the first."""
-        self.readings.settimeout(wait_s) if wait_s else self.readings.setblocking(False)
-        while True:
-            try:
-                data = self.readings.recv(4096)
-            except (BlockingIOError, TimeoutError):
-                return
-            self.readings.setblocking(False)
-            if self._decisions.read(json.loads(data)):
+        for reading in received(self.readings, wait_s):
+            if self._decisions.read(reading):
                 self.changing = True
+
+
+class Machines:
+    """The machines that Ray's autoscaler adds."""
+
+    def __init__(self, spec: Mapping[str, Any], emitter: Emitter) -> None:
+        self.reports = listener(spec["reports"])
+        self.watch = MachineWatch(spec["component"], emitter)
+        self._last_list = time.monotonic()
+
+    def update(self) -> None:
+        """Process pending reports, and Ray's nodes if one may have joined."""
+        import ray
+
+        for report in received(self.reports, 0.0):
+            self.watch.reported(report)
+        now = time.monotonic()
+        if not self.watch.awaited:
+            self._last_list = now
+        elif now - self._last_list >= _CHANGING_S:
+            self.watch.listed(ray.nodes(), now, self._last_list)
+            self._last_list = now
 
 
 class Agent:
@@ -88,8 +109,10 @@ class Agent:
     def __init__(self, spec: dict[str, Any], emitter: Emitter) -> None:
         self._spec, self._emitter = spec, emitter
         folder = Path(spec["folder"])
+        self._machines = Machines(spec["machines"], emitter) if spec["machines"] else None
+        machine_of = self._machines.watch.name if self._machines else lambda node: None
         self._parts = [
-            ServeComponent(content, emitter, folder / f"policy-{number}.sock")
+            ServeComponent(content, emitter, folder / f"policy-{number}.sock", machine_of)
             for number, content in enumerate(spec["components"])
         ]
         self._cluster: cluster.Cluster | None = None
@@ -100,7 +123,9 @@ class Agent:
         """Start everything, warm up, and report ready. Raises Failed."""
         laps = {"begin": time.monotonic()}
         try:
-            self._cluster = cluster.start(Path(self._spec["folder"]) / "ray", self._spec["num_cpus"])
+            self._cluster = cluster.start(
+                Path(self._spec["folder"]) / "ray", self._spec["num_cpus"], self._spec["machines"]
+            )
         except Exception as error:  # a bare one if its node is slow to start
             what = (str(error).splitlines() or [type(error).__name__])[0]
             raise Failed(
@@ -125,7 +150,9 @@ class Agent:
         seconds = {
             name: round(end - begin, 3) for name, begin, end in zip(list(laps)[1:], times, times[1:], strict=False)
         }
-        self._emitter.ready(vital=self._vital, deploy_s=seconds, **cluster.facts(details))
+        self._emitter.ready(
+            vital=self._vital, deploy_s=seconds, **cluster.facts(details, autoscaled=self._machines is not None)
+        )
 
     def _run(self) -> None:
         from ray import serve
@@ -194,12 +221,16 @@ class Agent:
         selector = selectors.DefaultSelector()
         for part in self._parts:
             selector.register(part.readings, selectors.EVENT_READ)
+        if self._machines:
+            selector.register(self._machines.reports, selectors.EVENT_READ)
         selector.register(sys.stdin, selectors.EVENT_READ)
         while True:
             for key, _ in selector.select(_POLL_S):
                 if key.fileobj is sys.stdin and not os.read(key.fd, 4096):
                     return
             self._check_vital()
+            if self._machines:
+                self._machines.update()
             for part in self._parts:
                 part.drain_readings(0)
                 self._observe(part)
@@ -242,6 +273,25 @@ class Agent:
     def close(self) -> None:
         if self._cluster is not None:
             self._cluster.kill()
+
+
+def listener(address: str) -> socket.socket:
+    """A Unix datagram socket."""
+    bound = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    bound.bind(address)
+    return bound
+
+
+def received(source: socket.socket, wait_s: float) -> Iterator[Any]:
+    """Pending datagrams, as JSON; waits up to ``wait_s`` for the first."""
+    source.settimeout(wait_s)
+    while True:
+        try:
+            data = source.recv(4096)
+        except (BlockingIOError, TimeoutError):
+            return
+        source.setblocking(False)
+        yield json.loads(data)
 
 
 def running(details: Any) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,9 +11,30 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 
+from mlscale.environments.rayserve.machines import HEAD, HEAD_TYPE, MILLICORES, millicores
+
 HOST: Final = "127.0.0.1"
 # Services that are not started: none of them is needed for serving or for Serve's autoscaling.
-OFF: Final = ("dashboard", "cluster autoscaler monitor", "log monitor", "usage statistics")
+OFF: Final = ("dashboard", "log monitor", "usage statistics")
+AUTOSCALER: Final = "cluster autoscaler monitor"
+# Of every node.
+NODE_PARAMETERS: Final = {
+    "num_gpus": 0,
+    "setup_worker_path": str(Path(__file__).with_name("setup_worker.py")),
+    "include_dashboard": False,
+    "include_log_monitor": False,
+    "object_store_memory": 80 * 2**20,
+    "min_worker_port": 0,
+    "max_worker_port": 0,
+}
+
+# Read by Ray's processes: that its autoscaler v2 is wanted, with nodes on one host, and which of them is the head.
+_AUTOSCALED: Final = {
+    "RAY_enable_autoscaler_v2": "1",
+    "RAY_FAKE_CLUSTER": "1",
+    "RAY_CLOUD_INSTANCE_ID": HEAD,
+    "RAY_NODE_TYPE_NAME": HEAD_TYPE,
+}
 
 
 @dataclass
@@ -35,11 +58,17 @@ class Cluster:
         self.node.kill_all_processes(check_alive=False, allow_graceful=False)
 
 
-def start(folder: Path, num_cpus: int) -> Cluster:
+def start(folder: Path, num_cpus: int, machines: Mapping[str, Any] | None = None) -> Cluster:
     """Start GCS and raylet (as ``ray start --head --no-monitor --include-log-monitor=false`` does) and connect to them.
 
     Starting takes as long as importing Ray Serve, so the two run concurrently.
+
+    Args:
+        machines: {"gcs_port", "autoscaling": `mlscale.environments.rayserve.rehearsal.autoscaling`, "provider": more of
+            its provider's configuration} where Ray's own autoscaler adds machines.
     """
+    if machines is not None:
+        os.environ |= _AUTOSCALED
     import ray
     from ray._private.node import Node
     from ray._private.parameter import RayParams
@@ -48,24 +77,32 @@ def start(folder: Path, num_cpus: int) -> Cluster:
         def start_api_server(self, **_: object) -> None:
             """Skipped: without a dashboard it only reports usage statistics, and delays ray.init by seconds."""
 
-    parameters = RayParams(
-        num_cpus=num_cpus,
-        num_gpus=0,
-        setup_worker_path=str(Path(__file__).with_name("setup_worker.py")),
-        include_dashboard=False,
-        include_log_monitor=False,
-        no_monitor=True,
-        temp_dir=str(folder),
-        object_store_memory=80 * 2**20,
-        min_worker_port=0,
-        max_worker_port=0,
-    )
+    more = {"no_monitor": True, "num_cpus": num_cpus} if machines is None else _autoscaled(folder, machines)
+    parameters = RayParams(**NODE_PARAMETERS, **more, temp_dir=str(folder))
     imports = threading.Thread(target=import_module, args=("ray.serve",), name="import ray.serve")
     imports.start()
     node = HeadNode(parameters, head=True, shutdown_at_exit=False, spawn_reaper=False, ray_init_cluster=True)
     imports.join()
     ray.init(address=node.address, log_to_driver=False, configure_logging=False, namespace="serve")
     return Cluster(node)
+
+
+def _autoscaled(folder: Path, machines: Mapping[str, Any]) -> dict[str, Any]:
+    """Parameters of a head node with Ray's autoscaler."""
+    from ray.autoscaler._private.monitor import BASE_READONLY_CONFIG  # has every field that Ray requires
+
+    own = machines["autoscaling"]
+    whole = {**BASE_READONLY_CONFIG, **own, "provider": own["provider"] | machines["provider"]}
+    file = folder.with_name("autoscaling.json")  # JSON is YAML
+    file.write_text(json.dumps(whole))
+    head = own["available_node_types"][HEAD_TYPE]
+    return {
+        "autoscaling_config": str(file),
+        "gcs_server_port": machines["gcs_port"],
+        "node_name": HEAD,
+        "num_cpus": 0,
+        "resources": head["resources"],
+    }
 
 
 def autoscaling_config(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -92,6 +129,9 @@ def sandboxed_options(settings: Mapping[str, Any], name: str, python: str, polic
     options = deployment_options(settings, name)
     # num_cpus is Ray's bookkeeping only; the wrapper's cgroup is what limits the replica.
     options["ray_actor_options"]["runtime_env"] = {"py_executable": python}
+    if "machine_types" in settings:
+        needs = {MILLICORES: millicores(settings["cpu_cores"])}
+        options["ray_actor_options"] |= {"num_cpus": 0, "resources": needs}
     if "autoscaling_config" in options:
         options["autoscaling_config"]["policy"] = {
             "policy_function": "mlscale.environments.rayserve.policy:ReportingPolicy",
@@ -122,7 +162,7 @@ def deployment_options(settings: Mapping[str, Any], name: str) -> dict[str, Any]
     return options | {"autoscaling_config": autoscaling_config(settings)}
 
 
-def facts(details: Mapping[str, Any]) -> dict[str, Any]:
+def facts(details: Mapping[str, Any], *, autoscaled: bool) -> dict[str, Any]:
     """What the running Serve reports: every setting of each deployment (without interpreters, whose paths are this
     run's own) and the constants that affect decisions.
 
@@ -152,7 +192,8 @@ def facts(details: Mapping[str, Any]) -> dict[str, Any]:
     )
     values = {name: getattr(constants, name) for name in names if hasattr(constants, name)}
     deployments = {"deployments": configs} if len(configs) > 1 else {"deployment": next(iter(configs.values()))}
-    return {**deployments, "constants": values, "services_off": list(OFF)}
+    off = OFF if autoscaled else (*OFF, AUTOSCALER)
+    return {**deployments, "constants": values, "services_off": list(off)}
 
 
 def _config(details: Any) -> Any:

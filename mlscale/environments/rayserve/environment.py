@@ -40,6 +40,15 @@ class RayServe(SandboxEnvironment):
     look: ClassVar[Look] = Look("Ray Serve", "Ray Serve", "#D55E00", "s", 2)
     settings: ClassVar[type[Scaling]] = RayServeScaling
     ledger_kinds: ClassVar[frozenset[str]] = frozenset({existing.KIND})
+    deployed: ClassVar[type[SandboxDeployed]] = SandboxDeployed
+
+    def in_mode(self, mode: Mode) -> RayServe:
+        """Itself, or its rehearsal, in which Ray's own autoscaler adds machines."""
+        if mode != "rehearsal":
+            return self
+        from mlscale.environments.rayserve.rehearsal import RehearsedRayServe  # which imports this module
+
+        return RehearsedRayServe()
 
     def preflight(self, app: App, scalings: Mapping[str, Scaling], mode: Mode) -> Sequence[Problem]:
         """Why a run can't start, without side effects."""
@@ -73,16 +82,23 @@ class RayServe(SandboxEnvironment):
         with open_sandbox(self.name, ledger, budget=shared_budget(settings)) as box:
             components = [_component_spec(box, component, settings[component.name]) for component in callees_first(app)]
             port = _PORT if box.isolated else free_ports(1)[0]
-            spec = _write_spec(box.folder, components, settings, warm_up, port)
+            machines = self.machines(app, settings, box)
+            spec = _write_spec(box.folder, components, settings, warm_up, port, machines)
             spawn = partial(box.spawn, role="control_plane", env=_environment(box.folder, settings))
             argv = [sys.executable, "-m", "mlscale.environments.rayserve.agent", str(spec)]
             with AgentProcess(spawn, argv, box.folder / "agent.log", self.name) as agent:
                 facts = agent.wait_ready(_START_S + 30, "deploy")
                 box.move(facts["vital"]["proxy"], "data_plane")
                 facts = {**facts, "sandbox": box.facts, "scaling": _scaling_facts(settings)}
+                if machines is not None:
+                    facts |= {name: machines[name] for name in ("autoscaling", "boot")}
                 url = f"http://127.0.0.1:{port}/"
                 versions = {"python": sys.version.split()[0], "ray": version("ray")}
-                yield SandboxDeployed(box, agent, shared_component(app), url, facts, versions)
+                yield self.deployed(box, agent, shared_component(app), url, facts, versions)
+
+    def machines(self, app: App, settings: Mapping[str, RayServeScaling], box: Sandbox) -> dict[str, Any] | None:
+        """The machines in the agent's SPEC (agent.py)."""
+        return None
 
     def reap(self, entry: LedgerEntry) -> None:
         """Remove the sandbox, or the application on a cluster."""
@@ -137,6 +153,7 @@ def _write_spec(
     settings: Mapping[str, RayServeScaling],
     warm_up: Sequence[bytes],
     port: int,
+    machines: Mapping[str, Any] | None,
 ) -> Path:
     files = [folder / f"warm-up-{number}" for number in range(len(warm_up))]
     for file, body in zip(files, warm_up, strict=True):
@@ -151,6 +168,7 @@ def _write_spec(
         "num_cpus": max(8, math.ceil(sum(2 * one.max_replicas * one.cpu_cores for one in settings.values())) + 1),
         "warm_up": [str(file) for file in files],
         "timeout_s": _START_S,
+        "machines": machines,
     }
     file = folder / "rayserve.json"
     file.write_text(json.dumps(spec))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal, Self
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from mlscale.environments.base import Scaling
+from mlscale.environments.base import PaidBy, Scaling
+from mlscale.environments.machine_choice import MachineChoice
 
 
 class RayServeScaling(Scaling):
@@ -90,6 +92,11 @@ class RayServeScaling(Scaling):
         return self
 
     @classmethod
+    def paid_by(cls, settings: Mapping[str, Any]) -> PaidBy:
+        """Where Ray adds machines (`RayMachineScaling`), they are instances."""
+        return "instances" if "machine_types" in settings else super().paid_by(settings)
+
+    @classmethod
     def matched(cls) -> Self:
         """Queues requests at the router (``max_ongoing_requests`` 1: one queue for all replicas, like TorchServe's).
 
@@ -105,3 +112,22 @@ class RayServeScaling(Scaling):
             metrics_interval_s=0.5,
             look_back_period_s=0.6,
         )
+
+
+class RayMachineScaling(MachineChoice, RayServeScaling):
+    """`RayServeScaling`, and which machines Ray's own autoscaler may add in a rehearsal; the head node has room for
+    ``min_replicas``.
+
+    It looks every 5 s which replicas have no room (the resources of pending actors), packs them onto machines of
+    ``machine_types``, and requests of each type at most ceil(``upscaling_speed`` * running machines) at a look, at
+    least one (ray/autoscaler/v2: scheduler.py, reconciler.py).
+    """
+
+    no_zero: ClassVar[str] = "the head node of a rehearsal always runs, and holds the first replicas"
+
+    upscaling_speed: float = Field(
+        default=1.0, ge=0, le=1000, description="machines requested at once, per running one; KubeRay's default: 1000"
+    )
+    idle_timeout_s: float = Field(
+        default=300.0, ge=0, le=86_400, description="a machine without replicas is removed after, s"
+    )

@@ -87,12 +87,14 @@ class DecisionWatch:
 
 @dataclass(frozen=True)
 class ReplicaView:
-    """One replica as the Serve controller lists it; ``pid`` is missing early in its start."""
+    """One replica as the Serve controller lists it; ``pid`` is missing early in its start. ``machine``: where it runs,
+    if machines are observed."""
 
     replica_id: str
     state: str
     pid: int | None
     start_time_s: float | None = None
+    machine: str | None = None
 
 
 @dataclass
@@ -182,6 +184,9 @@ class ReplicaWatch:
             source_time=None if stamp is None else f"{stamp:.3f}",
         )
         started = self._process_started(known.view.pid) if known.view.pid else None
+        if started is not None and known.view.machine:
+            # Ray places an actor by starting its process.
+            self._event("replica_scheduled", known, started, _PROCESS_TICK_S, node=known.view.machine)
         if started is not None:
             self._event("replica_started", known, started, _PROCESS_TICK_S)
         elif known.view.pid:
