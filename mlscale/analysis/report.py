@@ -177,8 +177,8 @@ def _cell(group: pd.DataFrame, p_values: bool | None) -> CellReport:
     first = group.iloc[0]
     title = f"cell {first['cell']}: " if first["cell"] else ""
     title += f"{first['arm']}, {first['loop']} loop, {first['connections']} connections"
-    if first["quota"] == "none":
-        title += ", no CPU quota"
+    if first["quota"] != "in force":
+        title += f", CPU quota: {first['quota']}"
     elif np.isfinite(first["cpu_period_s"]):
         title += f", {1000 * first['cpu_period_s']:g} ms period"
     tables = {"runs": runs_table(group), "means": describe(group)}

@@ -94,7 +94,7 @@ def labels(run: Run) -> dict[str, Any]:
         "loop": info.schedule.loop,
         "load": _load(info.schedule),
         "connections": info.connections,
-        "quota": "none" if info.no_quota else "in force",
+        "quota": _quota(info),
         "cpu_period_s": periods.pop() if len(periods) == 1 else NAN,
         "host": host_name(info.host),
         "complete": info.complete,
@@ -103,6 +103,12 @@ def labels(run: Run) -> dict[str, Any]:
         "disturbed": validity.disturbed,
         "reasons": "; ".join(validity.reasons),
     }
+
+
+def _quota(info: RunInfo) -> str:
+    """Whether the CPU quota was in force; on a cluster of the user's own, what limits a replica is that cluster's."""
+    places = sorted({str(each["address"]) for each in info.scaling.values() if each.get("address")})
+    return "in force" if not info.no_quota else "none" + "".join(f", on {place}" for place in places)
 
 
 def _load(schedule: ClosedLoop | OpenLoop) -> str:

@@ -65,7 +65,7 @@ class LoadProcess:
             self.stop()
             raise
 
-    def wait_ready(self, at_most_s: float = 60.0) -> None:
+    def wait_ready(self, at_most_s: float = 120.0) -> None:
         """Wait until every worker has read its bodies and is ready to send.
 
         Raises:

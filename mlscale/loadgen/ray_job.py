@@ -17,37 +17,44 @@ from typing import Any, Final
 
 import psutil
 
+import mlscale
 from mlscale.errors import MlscaleError
 from mlscale.loadgen import remote
 from mlscale.loadgen.ray_cluster import connected
 from mlscale.loadgen.remote_job import BODIES
-from mlscale.loadgen.spec import LoadSpec
 from mlscale.runs.info import ClockOffset
 
 # From a job's start until it can send, s: interpreter and imports, on a machine that does something else as well.
 LEAD_S: Final = 8.0
 _ANSWER_S: Final = 60.0
 _POLL_S: Final = 0.25
+# When the comparison of two clocks ends: so many round trips, so long, or one so fast.
 _PINGS: Final = 200
+_PINGS_S: Final = 2.0
+_FAST_S: Final = 0.001
 _FOLDER: Final = "mlscale-load-"
 
 
 class Sender:
     """The actor. Its calls return at once, so that the clock can be read at any time."""
 
-    def __init__(self, files: Mapping[str, bytes]) -> None:
+    def __init__(self) -> None:
         _remove_stale_folders()
         self._folder = TemporaryDirectory(prefix=f"{_FOLDER}{os.getpid()}-")
         self._bodies = Path(self._folder.name, "bodies")
         self._bodies.mkdir()
-        for name, content in files.items():
-            (self._bodies / name).write_bytes(content)
         self._process: subprocess.Popen[str] | None = None
         self._lines: list[str] = []
         self._ended = threading.Event()
 
     def machine(self) -> str:
-        return socket.gethostname()
+        from ray.util import get_node_ip_address
+
+        return f"{socket.gethostname()} ({get_node_ip_address()})"
+
+    def receive(self, files: Mapping[str, bytes]) -> None:
+        for name, content in files.items():
+            (self._bodies / name).write_bytes(content)
 
     def now(self) -> float:
         return time.time()
@@ -87,34 +94,47 @@ def _remove_stale_folders() -> None:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def prefix(load: LoadSpec) -> list[str]:
-    """argv of the stand-in for a load worker on the cluster at ``load.ray`` (see `LoadProcess.start`)."""
-    bodies = None if load.bodies is None else str(load.bodies)
-    return remote.prefix(f"{__name__}:RayJob", LEAD_S, address=load.ray, bodies=bodies)
+def prefix(address: str, node_id: str = "", working_dir: str = "") -> list[str]:
+    """argv of the stand-in for a load worker on the cluster at ``address`` (see `LoadProcess.start` and `RayJob`)."""
+    return remote.prefix(f"{__name__}:RayJob", LEAD_S, address=address, node_id=node_id, working_dir=working_dir)
 
 
 class RayJob:
-    """See `mlscale.loadgen.remote.RemoteJob`. ``bodies``: folder or file to send a copy of, or None."""
+    """See `mlscale.loadgen.remote.RemoteJob`. mlscale itself travels with it; what mlscale imports must be there.
+
+    Args:
+        address: see `connected`.
+        node_id: of the node that sends; empty: Ray spreads the jobs.
+        working_dir: URI of a zip that the node fetches; empty: none.
+    """
 
     warms_up = False
-    clock_within_s = 0.002
 
-    def __init__(self, address: str, bodies: str | None) -> None:
-        self._ray = connected(address)
-        paths = [] if bodies is None else sorted(Path(bodies).iterdir()) if Path(bodies).is_dir() else [Path(bodies)]
-        files = {path.name: path.read_bytes() for path in paths if path.is_file()}
+    def __init__(self, address: str, node_id: str, working_dir: str) -> None:
+        # The jobs of a load test share one schedule; the times of a run's load only meet those of observations.
+        self.clock_within_s = 0.02 if node_id else 0.002
+        package = str(Path(mlscale.__file__).parent)
+        runtime_env = {"py_modules": [package], "excludes": ["__pycache__"]}
         self._machine = f"Ray at {address}"
-        self._sender = self._ray.remote(num_cpus=1, scheduling_strategy="SPREAD")(Sender).remote(files)
+        self._ray = connected(address, {**runtime_env, **({"working_dir": working_dir} if working_dir else {})})
+        strategies = self._ray.util.scheduling_strategies
+        strategy = strategies.NodeAffinitySchedulingStrategy(node_id, soft=False) if node_id else "SPREAD"
+        self._sender = self._ray.remote(num_cpus=1, scheduling_strategy=strategy)(Sender).remote()
         self._machine = self._answer(self._sender.machine)
+
+    def send_bodies(self, bodies: Path) -> None:
+        """Raises MlscaleError: the actor is lost."""
+        paths = sorted(bodies.iterdir()) if bodies.is_dir() else [bodies]
+        self._answer(self._sender.receive, {path.name: path.read_bytes() for path in paths if path.is_file()})
 
     def clock(self) -> ClockOffset:
         """From the fastest of some round trips, as NTP does: the other clock was read between request and answer."""
-        fastest_s, ahead_s = float("inf"), 0.0
+        fastest_s, ahead_s, until_s = float("inf"), 0.0, time.monotonic() + _PINGS_S
         for _ in range(_PINGS):
             sent, there, received = time.time(), self._answer(self._sender.now), time.time()
             if received - sent < fastest_s:
                 fastest_s, ahead_s = received - sent, there - (sent + received) / 2
-            if fastest_s < self.clock_within_s / 2:
+            if fastest_s < _FAST_S or time.monotonic() > until_s:
                 break
         return ClockOffset(machine=self._machine, ahead_s=ahead_s, within_s=fastest_s / 2)
 
@@ -140,6 +160,9 @@ class RayJob:
     def _answer(self, method: Any, *arguments: Any) -> Any:
         try:
             return self._ray.get(method.remote(*arguments), timeout=_ANSWER_S)
+        except self._ray.exceptions.GetTimeoutError as error:
+            what = f"the load worker does not answer for {_ANSWER_S:g} s"
+            raise MlscaleError(what, self._machine, "see whether one CPU is free there (ray status)") from error
         except self._ray.exceptions.RayError as error:
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise MlscaleError(f"the load worker is lost: {reason}", self._machine, "see Ray's log there") from error

@@ -17,6 +17,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 from pydantic import ValidationError
@@ -39,6 +40,11 @@ class RemoteJob(Protocol):
 
     def clock(self) -> ClockOffset:
         """Its machine's clock beside this one's, now. Raises MlscaleError if the job is lost."""
+        ...
+
+    def send_bodies(self, bodies: Path) -> None:
+        """Copy the files to send (a folder, or one file) to its machine, unless they are in its image. Raises
+        MlscaleError."""
         ...
 
     def start(self, environment: Mapping[str, str]) -> None:
@@ -89,7 +95,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _relay(job: RemoteJob, lead_s: float) -> int:
     spec = WorkerSpec.model_validate_json(_next_line())
-    digest = BodySet.read(spec.load.bodies).facts["sha256"] if spec.load.bodies is not None else ""
+    refuse_local_files(spec.load.schedule)
+    digest = ""
+    if spec.load.bodies is not None:
+        digest = BodySet.read(spec.load.bodies).facts["sha256"]
+        job.send_bodies(spec.load.bodies)
     _send(Ready(not_before_s=time.monotonic() + lead_s))
     go = Go.model_validate_json(_next_line())
     before = _known(job.clock(), job)

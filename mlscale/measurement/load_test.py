@@ -70,7 +70,7 @@ def load(
     if body_set is not None:
         load_check(spec.check, body_set.labels)
     split(schedule, spec.workers)
-    prefix = ray_job.prefix(spec) if spec.ray is not None else []
+    prefix = ray_job.prefix(spec.ray) if spec.ray is not None else []
     existed = folder.exists()
     writer = RunWriter(folder, _info(spec, body_set))
     sending = False

@@ -68,6 +68,9 @@ class Process:
     def clock(self) -> ClockOffset:
         return ClockOffset(machine="this", ahead_s=0.0, within_s=self._within_s)
 
+    def send_bodies(self, bodies: Path) -> None:
+        """They are here."""
+
     def start(self, environment: Mapping[str, str]) -> None:
         argv = [sys.executable, "-P", "-m", "mlscale.loadgen.remote_job"]
         self._process = subprocess.Popen(argv, env={**os.environ, **environment}, stdout=subprocess.PIPE, text=True)

@@ -8,6 +8,7 @@ import math
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Final
 
 from mlscale.environments.kubernetes.client import Api, Json, KubeContext, Refused, connect
@@ -141,6 +142,9 @@ class PodJob:
         """The API server's, by the dates of its answers."""
         skew = self._api.skew()
         return ClockOffset(machine=self._api.server, ahead_s=skew.middle_s, within_s=skew.within_s)
+
+    def send_bodies(self, bodies: Path) -> None:
+        """They are in the application's image, or mounted."""
 
     def start(self, environment: Mapping[str, str]) -> None:
         """Raises MlscaleError: the API server refuses it."""

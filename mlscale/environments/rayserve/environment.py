@@ -106,9 +106,10 @@ class RayServe(SandboxEnvironment):
 
 
 def _cluster_problems(app: App, settings: Mapping[str, RayServeScaling]) -> list[Problem]:
-    if len({(each.address, each.working_dir) for each in settings.values()}) > 1:
-        return [Problem("its components are on different clusters", f"app {app.name}", "give one address for all")]
-    return existing.problems(next(iter(settings.values())).address) if settings else []
+    if len({(each.address, each.working_dir, each.load_from) for each in settings.values()}) > 1:
+        what = "its components differ in address, working_dir or load_from"
+        return [Problem(what, f"app {app.name}", "give one of each for all")]
+    return existing.problems(next(iter(settings.values()))) if settings else []
 
 
 def _package_problems() -> list[Problem]:

@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from statistics import median
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -24,8 +25,9 @@ from mlscale.environments.agent import to_observation
 from mlscale.environments.base import App, ObservationLost, Problem
 from mlscale.environments.composition import callees_first
 from mlscale.environments.emit import Emitter
-from mlscale.environments.rayserve import rest
+from mlscale.environments.rayserve import load_node, rest
 from mlscale.environments.rayserve.cluster import deployment_options
+from mlscale.environments.rayserve.metrics import Export, MetricsReader
 from mlscale.environments.rayserve.settings import RayServeScaling
 from mlscale.environments.rayserve.watch import ReplicaView, ReplicaWatch
 from mlscale.host.ledger import Ledger, LedgerEntry
@@ -49,31 +51,47 @@ _WARM_UP_S: Final = 240.0
 
 @dataclass
 class ExistingDeployed:
-    """See `mlscale.environments.base.Deployed`."""
+    """See `mlscale.environments.base.Deployed`. ``targets``: requests per replica aimed at, by component; ``remote``:
+    argv for load that a node sends, None: it is sent from this host."""
 
     api: rest.ServeApi
     name: str
-    components: Sequence[str]
+    targets: Mapping[str, float]
     url: str
     load_cgroup: LoadCgroup
-    facts: Mapping[str, Any]
+    remote: Sequence[str] | None
+    facts: dict[str, Any]
     versions: Mapping[str, str]
     headers: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def load_prefix(self) -> Sequence[str]:
-        return self.load_cgroup.prefix
+        return self.load_cgroup.prefix if self.remote is None else self.remote
 
     def observe(self, clock: RunClock, stop: threading.Event) -> Iterator[Observation]:
-        """What Serve's controller reports, and the load generator's own use, until ``stop`` is set.
+        """What Serve's controller reports, and the use of the load generator and this host if it is here, until
+        ``stop`` is set. How late each source was is in ``facts`` then.
 
         Raises:
             ObservationLost: it does not answer, or the application has been removed.
         """
-        watches, sampler = {name: DeploymentWatch(name) for name in self.components}, Sampler()
-        machines = NodeWatch()
+        metrics, late_s = MetricsReader(self.api, self.name), list[float]()
+        try:
+            with metrics.reading():
+                yield from self._observe(clock, stop, metrics, late_s)
+        finally:
+            api = {"late_median_s": round(median(late_s), 3), "late_at_most_s": round(max(late_s), 3)} if late_s else {}
+            self.facts["sources"] = {"rest_api": {"read_every_s": _LOOK_S, **api}, "metrics": metrics.facts}
+
+    def _observe(
+        self, clock: RunClock, stop: threading.Event, metrics: MetricsReader, late_s: list[float]
+    ) -> Iterator[Observation]:
+        """``late_s``: gets how old each answer of the REST API made the one before."""
+        watches = {name: DeploymentWatch(name, target) for name, target in self.targets.items()}
+        machines, sampler = NodeWatch(), Sampler()
         answered_t = next_t = nodes_t = seen_t = time.monotonic()
         while not stop.is_set():
+            asked_t = time.monotonic()
             try:
                 details = self.api.details(timeout_s=5.0)
                 nodes = self.api.nodes(timeout_s=5.0) if time.monotonic() >= nodes_t else None
@@ -88,15 +106,18 @@ class ExistingDeployed:
                 if nodes is not None:
                     yield from machines.take(nodes, t - clock.origin_s, t - seen_t)
                     seen_t, nodes_t = t, t + _NODES_S
+                exports = list(metrics.new())
                 for name, watch in watches.items():
-                    for message in watch.take(deployments[name], t, since):
+                    for message in watch.take(deployments[name], t, since, exports):
                         observation = to_observation(message, clock.origin_s)
                         if isinstance(observation, ReplicaSample):
                             yield replace(observation, machines_desired=machines.alive, machines_ready=machines.alive)
                         elif observation is not None:
                             yield observation
-                answered_t = t
-            yield from sampler.sample(clock, "", self.load_cgroup.usage)
+                late_s.append(t - since)
+                answered_t = asked_t
+            if self.remote is None:
+                yield from sampler.sample(clock, "", self.load_cgroup.usage)
             next_t = max(next_t + _LOOK_S, time.monotonic())
             stop.wait(next_t - time.monotonic())
 
@@ -128,17 +149,21 @@ class NodeWatch:
 
 
 class DeploymentWatch:
-    """Turns what the REST API says of one deployment into an agent's messages (`mlscale.environments.agent`)."""
+    """Turns what REST API and metrics say of one deployment into an agent's messages (`mlscale.environments.agent`)."""
 
-    def __init__(self, component: str) -> None:
-        self._component = component
+    def __init__(self, component: str, requests_per_replica: float) -> None:
+        self._component, self._per_replica = component, requests_per_replica
         self._messages: list[dict[str, Any]] = []
         self._emitter = _Kept(self._messages)
         self._replicas = ReplicaWatch(component, self._emitter, lambda pid: None)
         self._target: int | None = None
+        self._requests = 0.0
 
-    def take(self, deployment: rest.Json, t: float, since: float) -> list[dict[str, Any]]:
-        """``deployment``: its ``DeploymentDetails``, read at ``t``; the ones before were read at ``since``."""
+    def take(
+        self, deployment: rest.Json, t: float, since: float, exports: Sequence[Export] = ()
+    ) -> list[dict[str, Any]]:
+        """``deployment``: its ``DeploymentDetails``, read at ``t``; the ones before were asked for at ``since``.
+        ``exports``: new ones of the metrics."""
         target = int(deployment["target_num_replicas"])
         if self._target is not None and target != self._target:
             detail = {"from": self._target, "to": target, "reason": _reason(deployment)}
@@ -146,12 +171,29 @@ class DeploymentWatch:
         self._target = target
         # Processes of other machines have no process id here: replicas are named as Ray names them.
         views = [
-            ReplicaView(each["replica_id"], each["state"], None, each.get("start_time_s"))
+            ReplicaView(each["replica_id"], each["state"], None, each.get("start_time_s"), each.get("node_ip"))
             for each in deployment["replicas"]
         ]
         self._replicas.poll(t, since, views, target)
+        for export in exports:
+            self._count(export, target)
         messages, self._messages[:] = list(self._messages), []
         return messages
+
+    def _count(self, export: Export, target: int) -> None:
+        """Report the requests that the autoscaler counts, which are the reason of its decisions and come after them."""
+        requests = export.requests.get(self._component, 0.0)
+        if requests == self._requests:
+            return
+        self._requests, raw = requests, requests / self._per_replica
+        text = f"{requests:.2f} requests queued or in service / {self._per_replica:g} a replica = {raw:.2f} (metrics)"
+        self._emitter.event(
+            self._component,
+            "scale_decision",
+            t=export.t,
+            known_within_s=export.t - export.since,
+            detail={"from": target, "to": target, "reason": text, "total": requests, "raw": raw},
+        )
 
 
 class _Kept(Emitter):
@@ -171,12 +213,15 @@ def _reason(deployment: rest.Json) -> str:
     return str(decisions[-1]["reason"]) if decisions else str(deployment.get("message") or "Ray gives no reason")
 
 
-def problems(address: str) -> list[Problem]:
-    """Why the cluster at ``address`` can't be used; asks it only what runs there."""
-    api = rest.ServeApi(address)
+def problems(settings: RayServeScaling) -> list[Problem]:
+    """Why the cluster can't be used; asks it only what it has and runs."""
+    api = rest.ServeApi(settings.address)
     try:
         rest.without_application(details := api.details(), "")
         _url(api, details, "")
+        if settings.load_from:
+            load_node.check(api, settings.load_from)
+            _url(api, details, "", load_node.head_ip(api))
     except MlscaleError as error:
         return [Problem.of(error)]
     return []
@@ -192,8 +237,10 @@ def deployed_on(
     Raises:
         MlscaleError: Ray refuses the application or can't start it, with its message.
     """
-    api, name = rest.ServeApi(settings[app.front].address), f"mlscale-{uuid.uuid4().hex[:8]}"
+    front = settings[app.front]
+    api, name = rest.ServeApi(front.address), f"mlscale-{uuid.uuid4().hex[:8]}"
     details = api.details()
+    node = load_node.find(api, front.load_from) if front.load_from else None
     with open_load_cgroup(ledger) as load_cgroup:
         entry = ledger.intend(KIND, address=api.address, name=name, served=rest.runs_serve(details))
         try:
@@ -208,13 +255,17 @@ def deployed_on(
                 "deploy_s": round(time.monotonic() - began_s, 3),
                 "http_options": details.get("http_options"),
                 "proxy_location": details.get("proxy_location"),
-                "load": load_cgroup.facts,
+                "nodes": {each["node_ip"]: each["resources_total"] for each in api.nodes() if each["state"] == "ALIVE"},
+                "load": load_cgroup.facts if node is None else {"remote": f"a task on Ray's node {node['node_ip']}"},
                 "limits": _asked(url),
                 "sandbox": {"limited": False, "reasons": ["Ray limits no replica: num_cpus is bookkeeping"]},
             }
-            parts = [component.name for component in callees_first(app)]
+            remote = None if node is None else load_node.prefix(api, node, front.working_dir)
+            if node is not None:
+                url = _url(api, details, name, load_node.head_ip(api))
+            targets = {part.name: settings[part.name].target_ongoing_requests for part in callees_first(app)}
             versions = {"ray": api.version()}
-            yield ExistingDeployed(api, name, parts, url, load_cgroup, facts, versions)
+            yield ExistingDeployed(api, name, targets, url, load_cgroup, remote, facts, versions)
         finally:
 
             def end() -> None:
@@ -304,10 +355,11 @@ def _wait_running(api: rest.ServeApi, name: str, settings: Mapping[str, RayServe
         time.sleep(_LOOK_S)
 
 
-def _url(api: rest.ServeApi, details: rest.Json, name: str) -> str:
-    """Where its proxy on the head node listens. Raises MlscaleError: on the head's own loopback."""
+def _url(api: rest.ServeApi, details: rest.Json, name: str, head: str = "") -> str:
+    """Where its proxy on the head node listens, as seen from here, or from where the head is ``head``. Raises
+    MlscaleError: on the head's own loopback."""
     options = details.get("http_options") or {}
-    head, host = urlsplit(api.address).hostname or "", options.get("host") or "0.0.0.0"
+    head, host = head or urlsplit(api.address).hostname or "", options.get("host") or "0.0.0.0"
     if host in ("127.0.0.1", "localhost") and head not in ("127.0.0.1", "localhost"):
         raise MlscaleError(
             f"Serve's proxy listens on {host} of the head node only",

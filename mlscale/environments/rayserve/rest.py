@@ -56,11 +56,16 @@ class ServeApi:
         return str(json.loads(self._ask("GET", None, _TIMEOUT_S, "/api/ray/version"))["ray_version"])
 
     def nodes(self, timeout_s: float = _TIMEOUT_S) -> Sequence[Json]:
-        """The cluster's nodes, with ``node_id``, ``state`` and ``start_time_ms`` (``ray.util.state``'s ``NodeState``).
-        Raises as `details`."""
+        """The cluster's nodes, with ``node_id``, ``node_ip``, ``is_head_node``, ``state``, ``start_time_ms`` and
+        ``resources_total`` (``ray.util.state``'s ``NodeState``). Raises as `details`."""
         answer = json.loads(self._ask("GET", None, timeout_s, "/api/v0/nodes?detail=1&limit=10000"))
         found: Sequence[Json] = answer["data"]["result"]["result"]
         return found
+
+    def metrics_targets(self, timeout_s: float = _TIMEOUT_S) -> list[str]:
+        """Where the nodes export Prometheus metrics, as "host:port". Raises as `details`."""
+        groups = json.loads(self._ask("GET", None, timeout_s, "/api/prometheus/sd"))
+        return [str(target) for group in groups for target in group["targets"]]
 
     def _ask(self, method: str, body: bytes | None, timeout_s: float, path: str = _PATH) -> bytes:
         request = urllib.request.Request(self.address + path, body, {"Content-Type": "application/json"}, method=method)

@@ -72,6 +72,10 @@ class RayServeScaling(Scaling):
         default="",
         description="with address: URI of a zip with the application, which every node fetches; empty: they have it",
     )
+    load_from: str = Field(
+        default="",
+        description="with address: IP or ID of the cluster's node on which a task sends the load; empty: from here",
+    )
     startup_concurrency: int = Field(
         default=0, ge=0, le=64, description="replicas that start at once; 0 = Ray's own: as many as the host has cores"
     )
@@ -83,8 +87,9 @@ class RayServeScaling(Scaling):
                 f"look_back_period_s ({self.look_back_period_s} s) must be longer than "
                 f"metrics_interval_s ({self.metrics_interval_s} s)"
             )
-        if self.working_dir and not self.address:
-            raise ValueError("working_dir is for a cluster that runs already: give its address, too")
+        for name in ("working_dir", "load_from"):
+            if getattr(self, name) and not self.address:
+                raise ValueError(f"{name} is for a cluster that runs already: give its address, too")
         if self.initial_backoff_s > self.max_backoff_s:
             raise ValueError(
                 f"initial_backoff_s ({self.initial_backoff_s} s) is above max_backoff_s ({self.max_backoff_s} s)"

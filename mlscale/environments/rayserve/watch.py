@@ -182,6 +182,7 @@ class ReplicaWatch:
             known.created_t,
             known.within_s,
             source_time=None if stamp is None else f"{stamp:.3f}",
+            **({"node": known.view.machine} if known.view.machine else {}),
         )
         started = self._process_started(known.view.pid) if known.view.pid else None
         if started is not None and known.view.machine:

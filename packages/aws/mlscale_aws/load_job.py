@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, Final
 
 from mlscale.runs import MlscaleError
@@ -46,6 +47,9 @@ class FargateJob:
         """AWS's, by the dates of its answers."""
         skew = self._account.skew
         return ClockOffset(machine="AWS", ahead_s=skew.middle_s, within_s=skew.within_s)
+
+    def send_bodies(self, bodies: Path) -> None:
+        """They are in the application's image."""
 
     def start(self, environment: Mapping[str, str]) -> None:
         """Raises MlscaleError if AWS refuses the task or has no capacity."""
