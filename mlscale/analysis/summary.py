@@ -23,7 +23,7 @@ from mlscale.analysis.response import confirmed_s, horizon_of, recovery, upscali
 from mlscale.analysis.steady import steady_state
 from mlscale.analysis.validity import judge
 from mlscale.analysis.variance import PARTS, variance_parts
-from mlscale.runs import ClosedLoop, OpenLoop, Run
+from mlscale.runs import ClosedLoop, OpenLoop, Run, RunInfo
 from mlscale.runs.info import host_name
 
 NAN: Final = float("nan")

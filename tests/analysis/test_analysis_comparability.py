@@ -52,6 +52,17 @@ def test_runs_without_quotas_are_a_kind_of_their_own(tmp_path: Path) -> None:
     assert "can be compared" in said[0]
 
 
+def test_runs_on_a_cluster_are_not_compared_with_sandboxes_without_quotas(tmp_path: Path) -> None:
+    without = {"facts": {"sandbox": {"limited": False}}}
+    there = {"scaling": {"app": {"address": "http://head:8265"}}}
+    said = sentences(
+        tmp_path, {"environment": "torchserve", **without}, {"environment": "rayserve", **without, **there}
+    )
+    expected = "the CPU quota: none; none, on http://head:8265."
+    assert said[0] == f"Not compared with one another are runs that differ in {expected}"
+    assert not any("can be compared" in sentence for sentence in said)
+
+
 def test_different_loads_are_named_outside_blocks(tmp_path: Path) -> None:
     """As where each run of a user's own model had a load fitted to it anew."""
     runs = [

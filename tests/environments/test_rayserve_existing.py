@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
 
 from mlscale.environments.base import own_model
+from mlscale.environments.rayserve import rest
 from mlscale.environments.rayserve.existing import DeploymentWatch, NodeWatch, application
+from mlscale.environments.rayserve.metrics import Export, MetricsReader
 from mlscale.environments.rayserve.rest import runs_serve, with_application, without_application
 from mlscale.environments.rayserve.settings import RayServeScaling
 from mlscale.runs import MlscaleError
@@ -69,7 +72,7 @@ def deployment(target: int, **replicas: str) -> dict[str, Any]:
 
 
 def test_changes_of_the_target_are_decisions_and_replicas_have_rays_names() -> None:
-    watch = DeploymentWatch("app")
+    watch = DeploymentWatch("app", 2.0)
     first = watch.take(deployment(1, a="RUNNING"), 10.0, 9.75)
     assert [each.get("kind") for each in first] == ["replica_created", "replica_ready", None]
     more = watch.take(deployment(2, a="RUNNING", b="STARTING"), 10.25, 10.0)
@@ -84,9 +87,57 @@ def test_changes_of_the_target_are_decisions_and_replicas_have_rays_names() -> N
     ]
 
 
+def test_requests_that_the_metrics_count_are_the_reason_of_decisions_seen_before() -> None:
+    watch = DeploymentWatch("app", 2.0)
+    watch.take(deployment(1, a="RUNNING"), 10.0, 9.75)
+    watch.take(deployment(3, a="RUNNING"), 11.0, 10.75)
+    exports = [Export(14.0, 2.0, {"app": 5.0, "other": 9.0}), Export(24.0, 12.0, {"app": 5.0})]
+    told = watch.take(deployment(3, a="RUNNING"), 24.5, 24.25, exports)
+    (count,) = (each for each in told if each.get("kind") == "scale_decision")
+    assert (count["t"], count["known_within_s"]) == (14.0, 12.0), "and not again while it stays the same"
+    assert (count["detail"]["from"], count["detail"]["to"], count["detail"]["raw"]) == (3, 3, 2.5)
+    assert "5.00 requests queued or in service / 2 a replica = 2.50" in count["detail"]["reason"]
+
+
+METRICS = """# TYPE ray_serve_controller_num_control_loops gauge
+ray_serve_controller_num_control_loops{{Component="core_worker",actor_id="5b"}} {loops}
+ray_serve_autoscaling_total_requests{{NodeAddress="10.0.0.7",application="mine",deployment="app",x="y"}} {requests}
+ray_serve_autoscaling_total_requests{{NodeAddress="10.0.0.7",application="theirs",deployment="app",x="y"}} 77.0
+"""
+
+
+def test_an_export_is_as_late_as_the_one_before_it_can_be() -> None:
+    reader = MetricsReader(rest.ServeApi("http://nobody:8265"), "mine")
+    looks = [(0.0, 100, 1.0), (2.0, 100, 1.0), (4.0, 190, 2.0), (6.0, 190, 2.0), (14.0, 290, 3.0), (24.0, 390, 3.0)]
+    for t, loops, requests in looks:
+        reader.take(METRICS.format(loops=loops, requests=requests), t, t + 0.1)
+    seen = list(reader.new())
+    assert [(each.t, each.since, each.requests) for each in seen] == [
+        (14.1, 2.0, {"app": 3.0}),
+        (24.1, 6.0, {"app": 3.0}),
+    ], "the one at 4 s came after the look at 2 s; how old the first one was nobody knows"
+    assert reader.facts["exports"] == 2
+    assert reader.facts["late_at_most_s"] == pytest.approx(18.1)
+    with pytest.raises(ValueError, match="no metrics of Serve's controller"):
+        reader.take("# nothing", 30.0, 30.1)
+
+
+def test_metrics_out_of_reach_are_said_to_be() -> None:
+    reader = MetricsReader(rest.ServeApi("http://127.0.0.1:9"), "mine")
+    assert "missing" in reader.facts
+    with reader.reading():
+        deadline_s = time.monotonic() + 30
+        while "no answer" not in reader.facts["missing"]:
+            assert time.monotonic() < deadline_s, reader.facts
+            time.sleep(0.02)
+    assert list(reader.new()) == []
+
+
 def test_settings_of_a_cluster_need_its_address() -> None:
     with pytest.raises(ValueError, match="address"):
         RayServeScaling(working_dir="https://x/y.zip")
+    with pytest.raises(ValueError, match="load_from is for a cluster"):
+        RayServeScaling(load_from="10.0.0.8")
     with pytest.raises(ValueError, match="pattern"):
         RayServeScaling(address="ray://head:10001")
 

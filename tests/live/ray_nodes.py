@@ -86,6 +86,11 @@ def _wait_started(process: subprocess.Popen[bytes], log: Path) -> None:
         time.sleep(0.2)
 
 
+def processes(number: int) -> list[int]:
+    """Of one node, the head being number 0."""
+    return _inside(f"{_BRIDGE}{number}")
+
+
 def _inside(name: str) -> list[int]:
     """Processes in a network namespace."""
     done = subprocess.run(["ip", "netns", "pids", name], capture_output=True, text=True, check=False)

@@ -15,16 +15,18 @@ from pathlib import Path
 from textwrap import dedent
 from typing import Any
 
+import psutil
 import pytest
-from ray_nodes import ADDRESS, HEAD, ray_cluster
+from ray_nodes import ADDRESS, HEAD, processes, ray_cluster
 
 from mlscale.environments.base import own_model
-from mlscale.environments.rayserve import rest
+from mlscale.environments.rayserve import load_node, rest
 from mlscale.environments.rayserve.environment import RayServe
 from mlscale.measurement.measure import MeasureOptions, measure
 from mlscale.runs import ClosedLoop, ClosedStage
 
 # Its interfaces and namespaces would be leftovers to the tests that count them.
+SENDER = "10.214.7.4"
 needs_root = pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="network namespaces need root")
 pytestmark = [pytest.mark.live, pytest.mark.proof, needs_root]
 
@@ -151,8 +153,106 @@ def test_it_is_measured_by_address_and_left_as_it_was(
     assert set(run.requests["replica_id"].dropna()) == named, "answers name the replicas that Ray lists"
     assert run.info.no_quota, "Ray limits no replica"
     assert run.info.facts["limits"]["cores"] >= 1
+    assert set(run.info.facts["node_cpus"].values()) == {2.0}
     assert other(api) == before
     assert state(api).keys() == {"other"}
+
+
+def test_a_node_sends_the_load(api: rest.ServeApi, bodies: Path, tmp_path: Path) -> None:
+    """And what the autoscaler counts is in its metrics, later than what it decided is in the REST API."""
+    before = other(api)
+    load = ClosedLoop(
+        duration_s=60.0,
+        stages=(ClosedStage(start_s=0, clients=1), ClosedStage(start_s=20, clients=8)),
+        think_mean_s=0.1,
+    )
+    run = measure(
+        "rayserve",
+        own_model("on_the_nodes:make"),
+        load,
+        bodies=bodies,
+        out=tmp_path / "run",
+        scaling={"address": ADDRESS, "load_from": SENDER, "max_replicas": 3, "cpu_cores": 1.0},
+        options=MeasureOptions(idle_s=3.0, quiet_at_most_s=0.0),
+    )
+    assert run.info.complete
+    assert (run.requests["status"] == "ok").mean() > 0.98, "bodies and right answers were there"
+    assert run.requests["replica_id"].nunique() > 1
+    assert SENDER in run.info.facts["load"]["remote"]
+    assert run.info.stimulus is not None
+    (clock,) = run.info.stimulus.clocks
+    assert SENDER in clock.machine
+    assert abs(clock.ahead_s) <= clock.within_s <= 0.02, "all nodes have this machine's clock"
+    assert run.resources.empty, "this host's use is not that of the load"
+    created = [event for event in run.event_list if event.kind == "replica_created"]
+    assert {event.detail["node"] for event in created} <= run.info.facts["node_cpus"].keys()
+    decisions = [event for event in run.event_list if event.kind == "scale_decision"]
+    assert any(event.detail["to"] > event.detail["from"] for event in decisions)
+    counts = [event for event in decisions if "total" in event.detail]
+    assert max(event.detail["total"] for event in counts) > 1.0
+    api_late, metrics_late = (run.info.facts["sources"][name]["late_median_s"] for name in ("rest_api", "metrics"))
+    assert api_late < metrics_late
+    assert all(
+        event.known_within_s <= run.info.facts["sources"]["metrics"]["late_at_most_s"] + 1e-3 for event in counts
+    )
+    assert other(api) == before
+    assert sending() == []
+
+
+def sending() -> list[str]:
+    """Command lines of load jobs on the node that sends."""
+    files = (Path(f"/proc/{pid}/cmdline") for pid in processes(2))
+    lines = (file.read_bytes().replace(b"\0", b" ").decode() for file in files if file.exists())
+    return [line for line in lines if "mlscale.loadgen.remote_job" in line]
+
+
+def test_no_node_sends_after_a_kill(
+    api: rest.ServeApi, modules: Path, bodies: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SIGKILL to the command and to the process here that relays what the node sends."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    before = other(api)
+    load = ClosedLoop(duration_s=900.0, stages=(ClosedStage(start_s=0, clients=1),), think_mean_s=0.1)
+    (tmp_path / "load.json").write_text(load.model_dump_json())
+    words = ["--app", "on_the_nodes:make", "--bodies", bodies, "--out", tmp_path / "run"]
+    words += [
+        "--schedule",
+        tmp_path / "load.json",
+        "--scaling",
+        f"address={ADDRESS}",
+        "--scaling",
+        f"load_from={SENDER}",
+    ]
+    words += ["--set", "idle_s=0", "--set", "quiet_at_most_s=0"]
+    argv = [sys.executable, "-m", "mlscale.commands.cli", "measure", "rayserve", *map(str, words)]
+    with (tmp_path / "log").open("w") as log:
+        command = subprocess.Popen(argv, cwd=modules, stdout=log, stderr=log)
+    until(lambda: sending() or command.poll() is not None, "the node sends")
+    assert command.poll() is None, (tmp_path / "log").read_text()
+    for process in [*psutil.Process(command.pid).children(recursive=True), command]:
+        process.kill()
+    command.wait()
+    until(lambda: not sending(), "the node stops")
+    cleaned = subprocess.run(
+        [sys.executable, "-m", "mlscale.commands.cli", "cleanup"], capture_output=True, text=True, check=False
+    )
+    assert cleaned.returncode == 0, cleaned.stderr
+    assert state(api).keys() == {"other"}
+    assert other(api) == before
+
+
+def test_what_a_node_can_not_send_is_refused_first(api: rest.ServeApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    environment = RayServe()
+    scaling = environment.arm("matched").model_copy(update={"address": ADDRESS, "load_from": "10.9.9.9"})
+    (problem,) = environment.preflight(own_model("json:loads"), {"app": scaling}, "live")
+    assert "no node '10.9.9.9'" in problem.what
+    assert SENDER in problem.remedy
+    there = scaling.model_copy(update={"load_from": SENDER})
+    assert environment.preflight(own_model("json:loads"), {"app": there}, "live") == []
+    monkeypatch.setattr(load_node, "_CLIENT_PORT", 9)
+    (problem,) = environment.preflight(own_model("json:loads"), {"app": there}, "live")
+    assert "can't connect" in problem.what
+    assert "Ray Client" in problem.remedy
 
 
 KILLED = """

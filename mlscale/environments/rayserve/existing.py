@@ -255,7 +255,11 @@ def deployed_on(
                 "deploy_s": round(time.monotonic() - began_s, 3),
                 "http_options": details.get("http_options"),
                 "proxy_location": details.get("proxy_location"),
-                "nodes": {each["node_ip"]: each["resources_total"] for each in api.nodes() if each["state"] == "ALIVE"},
+                "node_cpus": {
+                    each["node_ip"]: each["resources_total"].get("CPU", 0.0)
+                    for each in api.nodes()
+                    if each["state"] == "ALIVE"
+                },
                 "load": load_cgroup.facts if node is None else {"remote": f"a task on Ray's node {node['node_ip']}"},
                 "limits": _asked(url),
                 "sandbox": {"limited": False, "reasons": ["Ray limits no replica: num_cpus is bookkeeping"]},

@@ -190,7 +190,7 @@ def _info(
 
 
 # Settings of live runs alone: they change nothing that is simulated. And those that matter at zero replicas only.
-_UNREAD: Final = ("address", "prices", "working_dir", "in_flight_metric")
+_UNREAD: Final = ("address", "prices", "working_dir", "load_from", "in_flight_metric")
 _OF_ZERO: Final = ("downscale_to_zero_delay_s", "polling_interval_s", "cooldown_s")
 
 
