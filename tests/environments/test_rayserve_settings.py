@@ -109,6 +109,7 @@ def test_every_setting_reaches_ray() -> None:
         "startup_concurrency",
         "address",
         "working_dir",
+        "load_from",
     }:
         value = other.get(name, getattr(base, name) if name in other else getattr(base, name) * 2)
         changed = base.model_copy(update={name: value})
