@@ -104,7 +104,7 @@ def other(api: rest.ServeApi) -> tuple[str, Mapping[str, Any]]:
 
 
 def until(condition: Any, what: str) -> None:
-    deadline_s = time.monotonic() + 120
+    deadline_s = time.monotonic() + 300
     while not condition():
         assert time.monotonic() < deadline_s, what
         time.sleep(0.3)

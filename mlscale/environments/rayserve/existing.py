@@ -182,8 +182,8 @@ class DeploymentWatch:
 
     def _count(self, export: Export, target: int) -> None:
         """Report the requests that the autoscaler counts, which are the reason of its decisions and come after them."""
-        requests = export.requests.get(self._component, 0.0)
-        if requests == self._requests:
+        requests = export.requests.get(self._component)
+        if requests is None or requests == self._requests:
             return
         self._requests, raw = requests, requests / self._per_replica
         text = f"{requests:.2f} requests queued or in service / {self._per_replica:g} a replica = {raw:.2f} (metrics)"
