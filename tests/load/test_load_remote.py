@@ -20,7 +20,7 @@ from mlscale.loadgen.process import LoadProcess
 from mlscale.loadgen.remote import _files, prefix
 from mlscale.loadgen.remote_job import TABLE, tables
 from mlscale.loadgen.spec import LoadSpec
-from mlscale.runs import ClosedLoop, ClosedStage, MlscaleError
+from mlscale.runs import ClosedLoop, ClosedStage, MlscaleError, OpenLoop, Trace
 from mlscale.runs.info import ClockOffset
 from mlscale.runs.store import read_stream
 
@@ -142,6 +142,16 @@ def test_a_part_that_got_lost_is_an_error(loads: Loads) -> None:
 def test_a_clock_that_is_not_known_well_enough_is_an_error(loads: Loads) -> None:
     with pytest.raises(MlscaleError, match=r"known within 3.0 ms only, 2 are allowed"):
         loads["vague"].result()
+
+
+def test_a_recorded_trace_is_refused_before_a_job_starts(url: str, tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setenv("PYTHONPATH", HERE)
+    (tmp_path / "trace.csv").write_text("time_s\n0\n1\n2\n")
+    trace = OpenLoop(duration_s=2.0, rate=Trace(file=str(tmp_path / "trace.csv")))
+    with LoadProcess() as load:
+        load.start(LoadSpec(url=url, schedule=trace), prefix(f"{__name__}:Process", LEAD_S), [tmp_path / "requests"])
+        with pytest.raises(MlscaleError, match="a recorded trace can't be sent from elsewhere"):
+            load.wait_ready()
 
 
 def test_tables_pass_line_by_line(tmp_path: Path) -> None:
