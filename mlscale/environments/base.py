@@ -199,7 +199,7 @@ class Deployed(Protocol):
     load_prefix: Sequence[str]
     """Put in front of the load generator's argv, it runs the load generator beside the application."""
     facts: Mapping[str, Any]
-    """Settings read from the running system; stored in run.json."""
+    """Settings read from the running system, and after the load how late observations were; stored in run.json."""
     versions: Mapping[str, str]
 
     def observe(self, clock: RunClock, stop: threading.Event) -> Iterator[Observation]:
