@@ -12,6 +12,7 @@ from html import unescape
 from pathlib import Path
 
 import pytest
+from browser import browser, needs_browser
 from typer import TyperException
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
@@ -55,6 +56,18 @@ def test_pages_load_nothing_from_elsewhere(site: Path) -> None:
     assert len(pages) > 20
     assert not [page.name for page in pages if loads.search(page.read_text())]
     assert (site / "search/search_index.json").exists()
+
+
+@needs_browser
+def test_search_works_from_a_file(site: Path, tmp_path: Path) -> None:
+    with browser(tmp_path) as window:
+        window.open((site / "index.html").as_uri())
+        window.type("input.md-search__input", "overprovisioning karpenter")
+        found = window.wait("return [...document.querySelectorAll('.md-search-result__link')].map(link => link.href)")
+        assert found
+        window.run("document.querySelector('.md-search-result__link').click()")
+        window.wait("return location.href.startsWith(arguments[0])", found[0].split("?")[0])
+        assert "karpenter" in window.run("return document.querySelector('article').textContent").lower()
 
 
 def test_every_setting_of_every_environment_is_in_the_reference(site: Path) -> None:
