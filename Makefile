@@ -90,7 +90,8 @@ cluster-down: setup
 	@$(BIN)/mlscale cluster down
 
 lab: setup
-	$(BIN)/jupyter lab --allow-root --LabApp.app_settings_dir="$(CURDIR)/packages/lab/jupyterlab" $(LAB_OPTIONS) notebooks/00_start.ipynb
+	$(BIN)/jupyter lab --allow-root --LabApp.app_settings_dir="$(CURDIR)/packages/lab/jupyterlab" \
+		--ServerApp.root_dir="$(CURDIR)" --LabApp.default_url=/lab/tree/notebooks/00_start.ipynb $(LAB_OPTIONS)
 
 bench-extra: setup
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint requirements.lock --group bench
