@@ -67,6 +67,7 @@ def save_figure(
     """
     if folder is None:
         return figure
+    from mlscale.plots.captions import alternative_text
     from mlscale.plots.style import style
 
     try:
@@ -84,6 +85,7 @@ def save_figure(
         "modes": sorted({run.info.mode for run in runs} | ({"simulated"} if simulated else set())),
         "seed": seed,
         "tree": tree(),
+        "headline": alternative_text(figure),
         "numbers": plotted_numbers(figure),
     }
     entries = read_manifest(folder)

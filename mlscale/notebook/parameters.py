@@ -82,6 +82,7 @@ class ApplicationParameters(BaseModel):
     seed: int = Field(default=0, ge=0, description="seed of the choice of photos shown")
     photos_per_level: int = Field(default=40, ge=4, le=2000, description="photos measured for each difficulty")
     load_photos: int = Field(default=8, ge=1, le=100, description="photos in a load set")
+    figures: Path | None = Field(default=None, description="folder for the figures; none: only show them")
 
 
 class PartitionParameters(NotebookParameters):
@@ -99,7 +100,7 @@ class PartitionParameters(NotebookParameters):
 
 
 class CompareParameters(NotebookParameters):
-    """07_compare."""
+    """07_compare, 07b_referee."""
 
     p_values: bool = Field(default=True, description="false: intervals only, for a single quick block, say")
     cell: Literal["core", "shipped", "open", "sensitivity"] = "core"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -38,9 +39,7 @@ class Figures:
             runs: the runs shown, including invalid ones.
             simulated: simulations shown besides ``runs``.
         """
-        from IPython.display import Markdown, display
-
-        from mlscale.plots.captions import alternative_text, caption
+        from mlscale.plots.captions import caption, caption_line
 
         figure = _figure_of(drawn)
         unpiloted = "DEFAULT SETTINGS: no pilot was run on this host" if _unpiloted(runs) else ""
@@ -56,9 +55,25 @@ class Figures:
             note=text,
             simulated=simulated,
         )
-        # The alternative text of the picture, here and in what nbconvert makes of it.
-        display(figure, metadata={"image/png": {"alt": alternative_text(figure, text)}})
-        display(Markdown(f"*{text}*"))
+        show_figure(figure, caption_line(runs, note, unpiloted, simulated=simulated is not None), text)
+
+
+def show_figure(drawn: Any, line: str = "", caption: str = "") -> None:
+    """Show what matplotlib drew in a notebook, with its headline as alternative text; ``line`` stands below it, and
+    opens ``caption`` at a click."""
+    from IPython.core.pylabtools import print_figure
+    from IPython.display import HTML, display
+    from matplotlib.pyplot import close
+
+    from mlscale.plots.captions import alternative_text
+
+    figure = _figure_of(drawn)
+    png = print_figure(figure, base64=True)
+    close(figure)  # else it is shown again at the end of its cell
+    alt, line, caption = (escape(text) for text in (alternative_text(figure) or line, line, caption))
+    below = f"<details><summary><em>{line}</em></summary>{caption}</details>" if caption else f"<em>{line}</em>"
+    # As HTML, since neither JupyterLab nor nbconvert takes an alternative text from an image's metadata.
+    display(HTML(f'<img src="data:image/png;base64,{png}" alt="{alt}">{below}'))
 
 
 def remark(text: str) -> None:

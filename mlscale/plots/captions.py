@@ -53,9 +53,19 @@ def _runs_of(given: Any) -> list[Run]:
     return [given] if isinstance(given, Run) else list(given)
 
 
-def alternative_text(figure: Figure, otherwise: str) -> str:
-    """A text alternative to the picture: its headline, or ``otherwise``."""
-    return " ".join(figure.get_suptitle().split()) or otherwise
+def alternative_text(figure: Figure) -> str:
+    """A text alternative to the picture: its headline, else the titles of its axes."""
+    titles = (axes.get_title(loc) for axes in figure.axes for loc in ("left", "center"))
+    return " ".join(figure.get_suptitle().split()) or "; ".join(" ".join(title.split()) for title in titles if title)
+
+
+def caption_line(runs: Sequence[Run], *notes: str, simulated: bool = False) -> str:
+    """What a reader has to know at first sight: measured or not, how many runs, and ``notes``. ``simulated``: the
+    figure shows simulations besides ``runs``."""
+    infos = [run.info for run in runs]
+    modes = _listed([*dict.fromkeys(info.mode for info in infos), *["simulated"] * simulated]).capitalize()
+    texts = [modes, _number(infos, "shown") if infos else "", *(note.rstrip(".") for note in notes)]
+    return f"{'. '.join(filter(None, texts))}."
 
 
 def caption(runs: Sequence[Run], *, with_invalid: bool = False, note: str = "") -> str:

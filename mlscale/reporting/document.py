@@ -122,4 +122,4 @@ def picture(heading: str, figure: Figure, source: Source | None = None) -> Pictu
     with style():
         figure.savefig(file, format="svg", bbox_inches="tight", metadata={"Date": None})
     data = f"data:image/svg+xml;base64,{base64.b64encode(file.getvalue()).decode()}"
-    return Picture(heading, data, alternative_text(figure, heading), str(figure.get_label()), source)
+    return Picture(heading, data, alternative_text(figure) or heading, str(figure.get_label()), source)

@@ -15,18 +15,18 @@ from mlscale_experiment.experiment import Experiment
 from mlscale_paper import places
 from mlscale_paper.variants import COMPARED_CELLS, REHEARSED, TWIN_CELLS
 
-COMPARE = "07_compare.ipynb"
+COMPARE = ("07_compare.ipynb", "07b_referee.ipynb")
 PARTITION = "08_partition.ipynb"
-# Simulated; drawn wherever environments are compared.
-TWIN = ("05_ecs.ipynb", "09_twin.ipynb", "10_strategy.ipynb")
-# For a quick look: fewer simulated runs, or settings tried.
-QUICK = {"draws": 3, "settings": 100}
-_EACH_S, _COMPARE_S, _TWIN_S = 20.0, 60.0, 40.0
+# Of no runs; drawn wherever environments are compared.
+OTHERS = ("01_application.ipynb", "05_ecs.ipynb", "09_twin.ipynb", "10_strategy.ipynb")
+# For a quick look: fewer simulated runs, settings tried, or photos.
+QUICK = {"draws": 3, "settings": 100, "photos_per_level": 4}
+_EACH_S, _COMPARE_S, _OTHER_S = 20.0, 60.0, 40.0
 
 
 def drawing_s(experiment: Experiment) -> float:
     """Estimated duration of `draw_all`, s."""
-    comparison_s = _COMPARE_S + len(TWIN) * _TWIN_S if _compares(experiment) else 0.0
+    comparison_s = len(COMPARE) * _COMPARE_S + len(OTHERS) * _OTHER_S if _compares(experiment) else 0.0
     return _EACH_S * len(experiment.environments) + comparison_s
 
 
@@ -77,14 +77,15 @@ def _draw_each(experiment: Experiment, states: Sequence[State], bar: Bar, output
         bar.step("drawing the partitioned application", _EACH_S)
         draw(experiment, output, places.notebooks() / PARTITION, partition_runs, {})
     if _compares(experiment):
-        bar.step("drawing the comparison", _COMPARE_S)
         options: dict[str, Any] = {
             "p_values": not experiment.quick,
             "cell": cell,
         }  # and where METHOD allows them: see compare()
-        draw(experiment, output, places.notebooks() / COMPARE, run_dirs(states), options)
-        for name in TWIN:
-            bar.step(f"simulating: {name}", _TWIN_S)
+        for name in COMPARE:
+            bar.step(f"drawing {name}", _COMPARE_S)
+            draw(experiment, output, places.notebooks() / name, run_dirs(states), options)
+        for name in OTHERS:
+            bar.step(f"drawing {name}", _OTHER_S)
             known = declared(places.notebooks() / name)
             options = {key: value for key, value in QUICK.items() if key in known} if experiment.quick else {}
             draw(experiment, output, places.notebooks() / name, (), options)

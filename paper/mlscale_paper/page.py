@@ -122,7 +122,7 @@ def _said(text: str, parts: Mapping[str, Sequence[Element]], manifest: Mapping[s
         if name not in manifest:
             return []
         image = base64.b64encode((places.figures() / f"{name}.png").read_bytes()).decode()
-        drawn = Picture(heading, f"data:image/png;base64,{image}", heading, manifest[name]["note"])
+        drawn = Picture(heading, f"data:image/png;base64,{image}", manifest[name]["headline"], manifest[name]["note"])
         return cited([drawn], "figures", name)
     return parts[text[1:-1]] if text.startswith("{") else [Text([text.replace("\n", " ")])]
 

@@ -14,6 +14,7 @@ from typing import Literal
 import pandas as pd
 
 from mlscale.analysis.queues import open_response_s
+from mlscale_paper.protocol import photo_cpu_s, published_protocol
 
 Way = Literal["whole", "overlapping", "blocking"]
 
@@ -77,6 +78,13 @@ def expectations(
             for way, fronts, others, replicas in rows
         ]
     )
+
+
+def best_case() -> tuple[tuple[float, float], float]:
+    """The best that can happen to a split: both components take the same time, and nothing is done twice. Both times in
+    service, and that of the whole, s, for a photo of the published protocol's load under its quota."""
+    whole_s = photo_cpu_s() / published_protocol().cpu_cores
+    return (whole_s / 2, whole_s / 2), whole_s
 
 
 def _whole_s(services_s: tuple[float, float], whole_s: float | None) -> float:

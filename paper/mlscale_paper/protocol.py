@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mlscale.runs import MlscaleError
 from mlscale_experiment.protocol import Bodies, Protocol, read_protocol
 from mlscale_paper import places
 
@@ -34,3 +35,15 @@ def published_protocol() -> Protocol:
     """The protocol of the published runs, to which the twin's profiles are fitted; else the checkout's."""
     published = read_protocol(places.reference_protocol_file()) if places.in_checkout() else None
     return published or current_protocol()
+
+
+def photo_cpu_s() -> float:
+    """CPU of the models for a photo of the published runs' load, s, as the pilot measured it.
+
+    Raises:
+        MlscaleError: no pilot was run.
+    """
+    cpu_s = published_protocol().bodies.cpu_mean_s
+    if cpu_s is None:
+        raise MlscaleError("no CPU time of the photos", str(places.reference_protocol_file()), "run the pilot")
+    return cpu_s

@@ -29,6 +29,7 @@ from mlscale_experiment.experiment import Experiment
 from mlscale_paper import advice_published, places, ray_start
 from mlscale_paper.advice_check import FILE
 from mlscale_paper.experiment import experiment
+from mlscale_paper.openings import write_openings
 from mlscale_paper.protocol import published_protocol
 from mlscale_paper.results import RESULTS, cell_results, cells, claims, filled, measured, said, summary, twin
 from mlscale_paper.twin_records import CLAIMS, RECORDS, VALIDATION
@@ -178,7 +179,7 @@ def publish_advice(root: Path, profiles: Sequence[Path], into: Path | None = Non
 
 def _fill(checkout: Path, figures: Path) -> None:
     """Fill the documents' blocks of results: the comparison where one was drawn, what stands beside it, the live check
-    of the advice, and what slowed Ray Serve's starts."""
+    of the advice, and what slowed Ray Serve's starts; then the notebooks' openings."""
     results = "docs/results.md"
     blocks = {block: to_markdown(parts) for block, parts in beside_comparison().items()}
     blocks |= {(file, "ray-start"): text for file, text in ray_start.documents().items()}
@@ -189,6 +190,8 @@ def _fill(checkout: Path, figures: Path) -> None:
         blocks[results, "results"] = to_markdown(said(comparison))
     for (file, name), text in blocks.items():
         write_text(checkout / file, filled(checkout / file, name, text))
+    if (figures / RESULTS).exists():
+        write_openings()
 
 
 def beside_comparison() -> dict[tuple[str, str], list[Element]]:

@@ -129,6 +129,16 @@ class Correction:
 
     def sentence(self) -> str:
         """What is wrong about Ray Serve's results and what is right, for where they stand."""
+        means, withdrawn = self.changes()
+        return (
+            "The published numbers of Ray Serve are known to be too large. Its runs include a package that it does not "
+            f"need and that slows the start of its replicas: {_ratio(self.pairs.loc['start_s'])} times as long in "
+            f"{self.pairs['pairs'].iloc[0]} pairs of runs on another CPU. With starts shortened by as much, its mean "
+            f"response is {' and '.join(means)}, and {'; '.join(withdrawn)} (95 % intervals)"
+        )
+
+    def changes(self) -> tuple[list[str], list[str]]:
+        """The ratios of Ray Serve's mean response with shorter starts, and the verdicts that are withdrawn."""
         measured, now = self.effects["measured"], self.effects["ratio"]
         means = [
             f"{_ratio(row)} times that of {display_name(str(row['b']))} instead of {measured.loc[key, 'ratio']:.2f}"
@@ -140,12 +150,7 @@ class Correction:
             for key, before in measured.iterrows()
             if before["favours"] != now.loc[key, "favours"]
         ]
-        return (
-            "The published numbers of Ray Serve are known to be too large. Its runs include a package that it does not "
-            f"need and that slows the start of its replicas: {_ratio(self.pairs.loc['start_s'])} times as long in "
-            f"{self.pairs['pairs'].iloc[0]} pairs of runs on another CPU. With starts shortened by as much, its mean "
-            f"response is {' and '.join(means)}, and {'; '.join(withdrawn)} (95 % intervals)"
-        )
+        return means, withdrawn
 
     def document(self) -> list[Element]:
         """The pairs, and every ratio of Ray Serve as measured and corrected."""

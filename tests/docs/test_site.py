@@ -12,11 +12,11 @@ from html import unescape
 from pathlib import Path
 
 import pytest
-from browser import browser, needs_browser
 from typer import TyperException
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
+from browser import browser, needs_browser
 from mlscale import environments
 from mlscale.commands.cli import app
 

@@ -68,7 +68,9 @@ def expected(services_s: tuple[float, float], replicas: tuple[int, int], *, whol
         ax.set_xlabel("requests per second")
         ax.set_ylabel("mean response (s)")
         ax.legend()
-        ax.set_title(f"Expected: {sum(replicas)} replicas, whole or {replicas[0]} + {replicas[1]}")
+        whole, overlapping, blocking = (capacity_rps(way, services_s, replicas, whole_s) for way in _WAY_NAMES)  # type: ignore[arg-type]
+        most = f"{whole:.1f} requests/s whole, {overlapping:.1f} split, {blocking:.1f} if the front waits"
+        headline(ax, f"Expected of {sum(replicas)} replicas: at most {most}")
         numbers = pd.concat(rows, ignore_index=True)
         return attach(ax, numbers[np.isfinite(numbers["response_s"])].reset_index(drop=True))
 
@@ -90,6 +92,9 @@ def measured(table: pd.DataFrame) -> npt.NDArray[Any]:
         columns[-1].set_title(f"{stages[-1]} load")
         columns[-1].set_ylabel("correct answers per second")
         columns[-1].legend(loc="best")
+        answers = table[table["stage"] == stages[-1]].groupby(["environment", "way"], sort=False)["answers_rps"].mean()
+        texts = [f"{short_name(name)} {way} {rps:.1f}" for (name, way), rps in answers.items()]
+        headline(grid[0, 0], f"correct answers per second, {stages[-1]} load: {', '.join(texts)}")
     return grid
 
 

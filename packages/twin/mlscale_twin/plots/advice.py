@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.text import Annotation
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 
 from mlscale.plots.style import (
@@ -74,11 +76,9 @@ def cost_and_slow(table: pd.DataFrame, objective: Objective) -> npt.NDArray[Any]
         axes.set_ylim(100 * _LEAST / 12, 120)
         advised = shown[shown["advised"]]
         axes.scatter(advised["usd"], advised["slow"], s=150, facecolor="none", edgecolor=INK, lw=1.8, zorder=4)
-        for number in range(len(advised)):
-            _label(axes, advised.iloc[number])
+        labels = [_label(axes, advised.iloc[number]) for number in range(len(advised))]
         axes.set_xlabel("cost (USD per month)")
         axes.set_ylabel(f"requests slower than {objective.limit_s:g} s")
-        axes.set_xlim(left=shown["usd"].min() / 11)  # room for the labels
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _percent(value)))
         axes.yaxis.set_minor_formatter(NullFormatter())
         axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
@@ -87,6 +87,7 @@ def cost_and_slow(table: pd.DataFrame, objective: Objective) -> npt.NDArray[Any]
         axes.legend(loc="upper left", bbox_to_anchor=(0.0, -0.17), ncols=5, handletextpad=0.1, columnspacing=1.2)
         headline(axes, _message(advised), {"simulated"})
         mark_modes(axes, {"simulated"})
+        _make_room(axes, labels)
         attach(axes, shown[["place", "environment", "stage", "usd_per_month", "slow"]])
     return grid
 
@@ -138,10 +139,10 @@ def _percent(value: float) -> str:
     return "none" if value <= 101 * _LEAST else f"{value:.4g} %"
 
 
-def _label(axes: Axes, row: pd.Series) -> None:
+def _label(axes: Axes, row: pd.Series) -> Annotation:
     """What is advised, beside its ring."""
     text = f"{_SHORT[row['place']]}:\n{short_name(row['environment'])}, {row['policy']}\n{row['usd_per_month']:.3g} USD"
-    axes.annotate(
+    return axes.annotate(
         text,
         (row["usd"], row["slow"]),
         xytext=(-11, -9),  # nothing is both cheaper and faster than the front
@@ -150,6 +151,17 @@ def _label(axes: Axes, row: pd.Series) -> None:
         va="top",
         fontsize=8,
     )
+
+
+def _make_room(axes: Axes, labels: Sequence[Annotation]) -> None:
+    """Let the horizontal axis begin far enough to the left for labels that end at their marks."""
+    figure: Any = axes.figure
+    figure.draw_without_rendering()
+    left, right = np.log(axes.get_xlim())
+    for label in labels:
+        share = 1.05 * (axes.transData.transform(label.xy)[0] - label.get_window_extent().x0) / axes.bbox.width
+        left = min(left, (np.log(label.xy[0]) - share * right) / (1 - share))
+    axes.set_xlim(np.exp(left), np.exp(right))
 
 
 def _message(advised: pd.DataFrame) -> str:

@@ -312,6 +312,11 @@ def test_the_table_says_why_and_everything_is_written(advice: Advice, tmp_path: 
     axes = cost_and_slow(strategy_table(advice), advice.question.objective)
     simulated = table[table["stage"] != "bound"]
     assert len(plotted(axes)) == (simulated["place"] != "local-dedicated").sum() + 1
+    for power in (1, 3):  # however wide the axis is, no label crosses it
+        usd = strategy_table(advice)["usd_per_month"] ** power
+        wide = cost_and_slow(strategy_table(advice).assign(usd_per_month=usd), advice.question.objective)[0, 0]
+        wide.figure.draw_without_rendering()
+        assert min(text.get_window_extent().x0 for text in wide.texts if "USD" in text.get_text()) >= wide.bbox.x0
 
 
 def test_the_page_begins_with_the_verdict_and_holds_every_number_of_the_advice(advice: Advice, tmp_path: Path) -> None:
