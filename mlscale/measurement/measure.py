@@ -378,10 +378,10 @@ def _clock_from(seconds: float) -> RunClock:
 
 
 def step_of(schedule: ClosedLoop | OpenLoop, start_s: float = 0.0) -> float | None:
-    """t0, the start of the second load stage, on the run's clock; None if there is only one stage, or if a third begins
-    within the window over which responses are averaged: then the second is a pulse and no step."""
+    """t0, the start of the second load stage, on the run's clock; None if there is only one stage, or if the load falls
+    again within the window over which responses are averaged: then the second is a pulse and no step."""
     _, *later = schedule.boundaries_s
-    if len(later) > 1:
+    if len(later) > 1 and schedule.levels[2] < schedule.levels[1]:  # a ramp goes on rising
         from mlscale.analysis.moving import WINDOW_S  # with pandas, which nothing else needs before a load
 
         if later[1] - later[0] <= WINDOW_S:

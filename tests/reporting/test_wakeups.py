@@ -31,6 +31,8 @@ def test_a_pulse_is_no_step(runs: list[Run]) -> None:
     assert [run.info.step_s for run in runs] == [None, None]
     steps = (Step(start_s=0.0, rate_rps=1.0), Step(start_s=20.0, rate_rps=3.0), Step(start_s=40.0, rate_rps=1.0))
     assert step_of(OpenLoop(duration_s=60.0, rate=Staircase(steps=steps))) == 20.0
+    ramp = tuple(Step(start_s=5.0 * number, rate_rps=1.0 + number) for number in range(4))
+    assert step_of(OpenLoop(duration_s=60.0, rate=Staircase(steps=ramp))) == 5.0
 
 
 def test_a_decision_that_was_read_late_is_no_later_than_what_follows_from_it(runs: list[Run]) -> None:
