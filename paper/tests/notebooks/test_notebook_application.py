@@ -21,7 +21,9 @@ def test_every_figure_is_drawn(tmp_path: Path) -> None:
     outputs: list[dict[str, Any]] = [
         output for cell in nbformat.read(executed, as_version=4).cells for output in cell.get("outputs", ())
     ]
-    assert sum("image/png" in output.get("data", {}) for output in outputs) == 8
+    images = [html for output in outputs if "<img" in (html := str(output.get("data", {}).get("text/html")))]
+    assert len(images) == 8
+    assert not [html for html in images if 'alt=""' in html]
     assert not [output for output in outputs if output.get("name") == "stderr"]
 
 

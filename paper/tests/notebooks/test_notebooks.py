@@ -26,6 +26,8 @@ from mlscale.notebook.study import Study
 from mlscale.runs import ClosedLoop, ClosedStage, MlscaleError, Run
 from mlscale_experiment.notebook_execution import NotebookFailed, execute
 from mlscale_paper import places
+from mlscale_paper.drawing import COMPARE
+from mlscale_paper.openings import OPENINGS
 from mlscale_paper.results import RESULTS
 from mlscale_twin.simulate import SimulateOptions, simulate
 from synthetic_runs import Shape, make_experiment
@@ -38,6 +40,7 @@ MODELS = {
     "05_ecs": EcsParameters,
     "06_eks": RehearsalParameters,
     "07_compare": CompareParameters,
+    "07b_referee": CompareParameters,
     "08_partition": PartitionParameters,
     "09_twin": TwinParameters,
     "10_strategy": StrategyParameters,
@@ -78,6 +81,19 @@ def test_the_parameters_cell_declares_what_the_notebook_checks(name: str) -> Non
     assert declared(places.notebooks() / f"{name}.ipynb") == set(MODELS[name].model_fields)
 
 
+def test_each_numbered_notebook_opens_with_three_sentences_and_a_figure() -> None:
+    numbered = {path.stem for path in NOTEBOOKS if re.match("0[1-9]|10", path.stem)}
+    assert set(OPENINGS) == numbered
+    for name in OPENINGS:
+        first, second, *_ = nbformat.read(places.notebooks() / f"{name}.ipynb", as_version=4).cells
+        sentences = [line for line in first.source.splitlines() if line.startswith("- ")]
+        assert len(sentences) == 3
+        assert not [line for line in sentences if re.search(r"[a-z)]\. [A-Z]", line.partition("** ")[2])], name
+        assert len(re.findall(r'<img src="\.\./figures/\w+\.png" width="\d+" alt="[^"]{20,}">', first.source)) == 1 or (
+            second.cell_type == "code" and ".show(" in second.source
+        )
+
+
 def test_one_block_without_a_valid_run_of_one_framework(runs: list[Run], tmp_path: Path) -> None:
     """Figures without p-values; the framework stays in them, and nothing is claimed of it. Nothing is simulated, since
     the application is not the code reader."""
@@ -99,7 +115,9 @@ def test_one_block_without_a_valid_run_of_one_framework(runs: list[Run], tmp_pat
         folders.append(str(folder))
     figures = tmp_path / "figures"
     parameters = {"run_dirs": folders, "figures": str(figures), "level_s": 0.6, "p_values": False, "seed": 3}
-    execute(places.notebooks() / "07_compare.ipynb", tmp_path / "executed.ipynb", parameters, timeout_s=300)
+    for name in COMPARE:
+        execute(places.notebooks() / name, tmp_path / name, parameters, timeout_s=300)
+        assert "not this application: nothing is simulated here" in (tmp_path / name).read_text()
     entries = read_manifest(figures)
     assert {entry["seed"] for entry in entries.values()} == {3}
     for name in ("trajectory", "estimation", "response", "sigma", "resources"):
@@ -109,9 +127,8 @@ def test_one_block_without_a_valid_run_of_one_framework(runs: list[Run], tmp_pat
     assert "not comparable: 1 of 1 run of Ray Serve was invalid" in words
     effects = json.loads((figures / RESULTS).read_text())["effects"]
     assert {effect["verdict"] for effect in effects} == {"too few blocks", "not comparable"}
-    executed = (tmp_path / "executed.ipynb").read_text()
-    assert "not this application: nothing is simulated here" in executed
     assert "compare_five" not in entries
+    executed = (tmp_path / COMPARE[0]).read_text()
     assert "No valid run in a block: rayserve. It is shown; nothing may be claimed from it." in executed
 
 

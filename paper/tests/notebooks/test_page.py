@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from browser import browser, needs_browser
 from mlscale.reporting.document import Document
 from mlscale.runs import MlscaleError
 from mlscale_paper import page as module
@@ -82,6 +83,16 @@ def test_the_page_is_whole(html: str) -> None:
     assert not re.search(r'(?:src|href)="http', html)
     for word in ("rehearsal", "not validated", "can neither be reproduced nor refuted", "Threats to validity"):
         assert word.lower() in html.lower(), word
+
+
+@needs_browser
+@pytest.mark.parametrize("width", [390, 1280])
+def test_it_is_no_wider_than_the_window(html: str, tmp_path: Path, width: int) -> None:
+    (tmp_path / "paper.html").write_text(html)
+    with browser(tmp_path / "profile", width=width) as window:
+        window.open((tmp_path / "paper.html").as_uri())
+        assert window.run("return innerWidth") == width
+        assert window.run("return document.documentElement.scrollWidth") <= width
 
 
 def test_a_browser_prints_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ from mlscale.analysis.validity import judge
 from mlscale.reporting.render import to_markdown
 from mlscale.runs import load_runs
 from mlscale_paper import places
+from mlscale_paper.openings import openings
 from mlscale_paper.publish import beside_comparison
 from mlscale_paper.results import filled
 
@@ -29,3 +30,8 @@ def test_the_documents_say_beside_the_comparison_what_runs_and_records_say() -> 
     for (file, name), parts in beside_comparison().items():
         document = places.checkout() / file
         assert filled(document, name, to_markdown(parts)) == document.read_text()
+
+
+def test_the_notebooks_open_with_what_is_published() -> None:
+    for notebook, text in openings().items():
+        assert notebook.read_text() == text

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
+from nbconvert import HTMLExporter
 
+from browser import browser, needs_browser
 from mlscale.notebook import tables
 from mlscale.notebook.manifest import read_manifest
 from mlscale.notebook.parameters import CompareParameters
@@ -90,6 +92,23 @@ def test_the_others_drawn_again_show_the_same_numbers(tmp_path: Path) -> None:
     check(redrawn(tmp_path, others), others)
 
 
+@needs_browser
+def test_the_comparison_is_answered_on_the_first_of_at_most_ten_screens(folder: Path, tmp_path: Path) -> None:
+    """As a reader of the executed notebook sees it, at 1280 x 800; every picture has a text in its place."""
+    (tmp_path / "figures").symlink_to(places.figures())
+    (tmp_path / "notebooks").mkdir()
+    html, _ = HTMLExporter().from_filename(str(folder / "executed/07_compare.ipynb"))
+    page = tmp_path / "notebooks/07_compare.html"
+    page.write_text(html)
+    with browser(tmp_path / "profile", width=1280, height=800) as window:
+        window.open(page.as_uri())
+        assert window.run("return document.documentElement.scrollHeight") <= 10 * 800
+        box = "return document.images[0].getBoundingClientRect()"
+        assert window.run(f"{box}.height") > 200
+        assert window.run(f"{box}.bottom") <= 800
+        assert window.run("return [...document.images].every(image => image.naturalWidth && image.alt.length > 20)")
+
+
 def test_what_is_simulated_or_rehearsed_says_so() -> None:
     entries = read_manifest(places.figures())
     ecs, eks = ({name for name in entries if name.startswith(f"{kind}_")} for kind in ("ecs", "eks"))
@@ -109,7 +128,7 @@ def check(folder: Path, notebooks: Collection[str]) -> None:
     drawn, published = read_manifest(folder), read_manifest(places.figures())
     assert set(drawn) == {name for name, entry in published.items() if f"{entry['notebook']}.ipynb" in notebooks}
     for name, entry in drawn.items():
-        for part in ("runs", "simulated", "note"):
+        for part in ("runs", "simulated", "note", "headline"):
             assert entry.get(part) == published[name].get(part), name
         old = numbers(published[name]["numbers"])
         assert numbers(entry["numbers"]) == pytest.approx(old, rel=1e-4, abs=1e-6), name
