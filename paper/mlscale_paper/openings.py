@@ -29,7 +29,7 @@ from mlscale_twin.negative_controls import NOTICED_SHARE
 # Found, how sure, where it does not hold.
 Sentences = tuple[str, str, str]
 _BLOCK: Final = re.compile(r"(<!-- opening: [^\n]*-->\n).*?(\n<!-- end of opening -->)", re.DOTALL)
-_WIDTH_PX: Final = 640
+_WIDTH_PX: Final = 560
 
 
 class Published:
@@ -61,8 +61,8 @@ class Published:
 
 def application(published: Published) -> Sentences:
     return (
-        f"{published.headline('application_reads')}; the models need {1000 * photo_cpu_s():.0f} ms of CPU for a photo "
-        "of the load, on average.",
+        f"It reads the codes in {published.headline('application_reads').removeprefix('Read: ')} photos, and needs "
+        f"{1000 * photo_cpu_s():.0f} ms of CPU for a photo of the load.",
         str(published.figures["application_reads"]["note"]),
         "On photos of other kinds (the model card has real ones) and, as for the CPU time, on another CPU.",
     )
@@ -74,9 +74,11 @@ def framework(environment: str, limit: str) -> Callable[[Published], Sentences]:
     def sentences(published: Published) -> Sentences:
         content, figure = published.results, f"{environment}_response"
         row = next(row for row in content["environments"] if row["environment"] == display_name(environment))
+        first_s, decision_s = re.findall(r"(\d+) s \((\d+) s\)", published.headline(figure))[0]
         return (
-            f"{published.headline(figure)}; the mean response is below L = {content['level_s']:g} s again "
-            f"{row['mean T_slo (s)']:.0f} s after the step.",
+            f"A new replica first answers {first_s} s after the load step, of which the decision takes {decision_s} s "
+            f"(medians); the moving mean of the response is below L = {content['level_s']:g} s again after "
+            f"{row['mean T_slo (s)']:.0f} s (mean).",
             f"{published.runs(figure)}, each a mark of the figure.",
             f"Beyond {published.setting()}; {limit}.",
         )
@@ -86,7 +88,7 @@ def framework(environment: str, limit: str) -> Callable[[Published], Sentences]:
 
 def ecs(published: Published) -> Sentences:
     return (
-        f"{published.headline('ecs_periods')}, by which metric the alarms look at and how often it is stored.",
+        f"{published.headline('ecs_periods')} (the metric that the alarms look at, and how often it is stored).",
         f"{published.runs('ecs_periods')}, all simulated with numbers from documents: not validated, so without an "
         "interval.",
         "On AWS as it is: nothing here was measured there.",
@@ -103,27 +105,29 @@ def eks(published: Published) -> Sentences:
 
 def compare(published: Published) -> Sentences:
     effects = published.results["effects"]
-    slower = [
-        (row["b"], row["a"], 1 / row["ratio"], 1 / row["high"], 1 / row["low"])
-        if row["favours"] == row["a"]
-        else (row["a"], row["b"], row["ratio"], row["low"], row["high"])
-        for row in effects
-        if row["endpoint"] == PRIMARY[0].name and row["favours"]
-    ]
-    ratios = [
-        f"{ratio:.2f} times as long on {display_name(slow)} as on {display_name(quick)} ({low:.2f} to {high:.2f})"
-        for slow, quick, ratio, low, high in sorted(slower, key=lambda row: row[2])
-    ]
     wins = Counter(row["favours"] for row in effects if row["favours"])
     first, most = wins.most_common(1)[0] if wins else ("", 0)
-    pairs = sum(first in (row["a"], row["b"]) for row in effects)
-    best = f"{display_name(first)} is faster, steadier and sooner back than each other framework; " * (
-        most == pairs > 0
+    ratios = {}
+    for row in effects:
+        if row["endpoint"] == PRIMARY[0].name and row["b"] == first:
+            ratios[row["a"]] = (row["ratio"], row["low"], row["high"])
+        elif row["endpoint"] == PRIMARY[0].name and row["a"] == first:
+            ratios[row["b"]] = (1 / row["ratio"], 1 / row["high"], 1 / row["low"])
+    times = [
+        f"{ratio:.2f} times as long on {display_name(other)} ({low:.2f} to {high:.2f})"
+        for other, (ratio, low, high) in sorted(ratios.items(), key=lambda item: item[1])
+    ]
+    clear = most == len(PRIMARY) * len(ratios) > 0
+    found = (
+        f"{display_name(first)} is faster, steadier and sooner back than each other framework: after the step, the mean "
+        f"response is {' and '.join(times)} (95 % intervals)."
+        if clear
+        else f"{published.headline('compare_estimation')}."
     )
     noise = next(row for row in effects if row["endpoint"] == PRIMARY[0].name)
     means, withdrawn = ray_start.Correction(ray_start.published()).changes()
     return (
-        f"{best}after the step, the mean response is {', '.join(ratios) or 'not shown to differ'} (95 % intervals).",
+        found,
         f"{published.runs('compare_estimation')}; the same framework measured twice differs by a factor of "
         f"{noise['aa_low']:.2f} to {noise['aa_high']:.2f}; without a package that slows the start of its replicas, Ray "
         f"Serve's mean response would be {' and '.join([*means, *withdrawn])}.",
@@ -136,10 +140,10 @@ def referee(published: Published) -> Sentences:
     record = published.record(CLAIMS)
     judged = record["arms"]["matched"]
     counts = Counter(judged["verdicts"].values())
-    words = ", ".join(f"{counts[word]} {word}" for word in ("implied", "undecided", "contradicted"))
+    words = ", ".join(f"{count} {word}" for word, count in counts.items())
     exact = ", ".join(f"{claim} {verdict}" for claim, verdict in judged["exact_verdicts"].items())
     return (
-        f"Of the paper's {len(judged['verdicts'])} claims about clouds {words}, by simulation.",
+        f"By simulation, of the paper's {len(judged['verdicts'])} claims about clouds: {words}.",
         f"{record['draws']} draws in which everything uncertain varies, the twin's own error included; without that "
         f"error: {exact}.",
         "On AWS itself: nobody ran it here, so none of this reproduces or refutes a claim.",
@@ -177,8 +181,8 @@ def twin(published: Published) -> Sentences:
 def strategy(published: Published) -> Sentences:
     return (
         f"{published.headline('strategy_cost')}, for the day below.",
-        f"Simulated. Deployed live for two other traffics: {published.headline('strategy_live')} "
-        f"({published.runs('strategy_live')}).",
+        f"Simulated; deployed live for two other traffics ({published.runs('strategy_live')}): "
+        f"{published.headline('strategy_live')[:1].lower()}{published.headline('strategy_live')[1:]}.",
         "For other traffic, prices or hosts, and least of all in the cloud, which was never compared with live runs.",
     )
 
