@@ -119,8 +119,8 @@ def compare(published: Published) -> Sentences:
     ]
     clear = most == len(PRIMARY) * len(ratios) > 0
     found = (
-        f"{display_name(first)} is faster, steadier and sooner back than each other framework: after the step, the mean "
-        f"response is {' and '.join(times)} (95 % intervals)."
+        f"{display_name(first)} is faster, steadier and sooner back than each other framework: after the step, the "
+        f"mean response is {' and '.join(times)} (95 % intervals)."
         if clear
         else f"{published.headline('compare_estimation')}."
     )
