@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shlex
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import asdict, dataclass, field, replace
@@ -21,7 +22,7 @@ from mlscale.measurement.measure import Progress, no_progress
 from mlscale.runs import ClosedLoop, OpenLoop
 from mlscale_twin.durations import scale_duration
 from mlscale_twin.profile import Profile
-from mlscale_twin.profile_files import read_profile, read_profiles
+from mlscale_twin.profile_files import read_profile, read_profiles, write_profile
 from mlscale_twin.strategy.demand import demand_of
 from mlscale_twin.strategy.minimums import DAY_PARTS, PART_S, start_s
 from mlscale_twin.strategy.objective import Figures, Objective, pareto_front
@@ -47,6 +48,7 @@ BURST: Final = 4
 # be slow under a 95th percentile.
 _STARTS_LEAST: Final = 3
 _REQUESTS_LEAST: Final = 100
+_HERE: Final = Path()
 
 
 @dataclass(frozen=True)
@@ -351,8 +353,10 @@ def strategy_table(advice: Advice) -> pd.DataFrame:
             "on_front": number in front,
             **{name: value for name, value in asdict(candidate.figures).items() if name not in ("at_error", "over")},
             **{f"slow_p{percent}": share for percent, share in zip(others, candidate.figures.over, strict=True)},
+            "seeds": max(1, len(candidate.runs)),
             "pruned": candidate.pruned,
             "settings": json.dumps(dict(candidate.strategy.scaling)),
+            "minimums": json.dumps(candidate.strategy.minimums),
         }
         for number, candidate in enumerate(candidates)
     ]
@@ -393,18 +397,30 @@ def write_advice(advice: Advice, out: Path) -> None:
         MlscaleError: ``out`` cannot be written, or holds an advice already.
     """
     check_new(out)
+    question = advice.question
     try:
         for place, entry in advice.advised.items():
             (out / place).mkdir(parents=True, exist_ok=True)
-            for name, text in settings_files(entry.candidate.strategy, advice.question.demand.begins).items():
+            for name, text in settings_files(entry.candidate.strategy, question.demand.begins).items():
                 (out / place / name).write_text(text)
-        strategy_table(advice).to_csv(out / "strategies.csv", index=False)
-        (out / "advice.json").write_text(json.dumps(_record(advice), indent=1) + "\n")
+        table = strategy_table(advice)
+        table.to_csv(out / "strategies.csv", index=False)
+        assert question.demand.schedule is not None, "what `demand_of` read"
+        (out / "schedule.json").write_text(question.demand.schedule.model_dump_json())
+        for name, profile in question.profiles.items():
+            write_profile(profile, out / "profiles" / f"{name}.json")
+        (out / "advice.json").write_text(json.dumps(_record(advice, table), indent=1) + "\n")
     except OSError as error:
         raise MlscaleError(error.strerror or str(error), str(out), "choose a writable folder") from error
 
 
-def _record(advice: Advice) -> dict[str, Any]:
+def check_command(table: pd.DataFrame, place: Place, out: Path = _HERE) -> str:
+    """What simulates again what is advised for a place; ``table``: as in the file strategies.csv in ``out``."""
+    (row,) = table.index[table["advised"] & (table["place"] == place)]
+    return shlex.join(["mlscale", "simulate", "--advised", f"{out / 'strategies.csv'}:{row + 2}"])
+
+
+def _record(advice: Advice, table: pd.DataFrame) -> dict[str, Any]:
     question = advice.question
     return {
         "simulated": "nothing was measured",
@@ -420,7 +436,8 @@ def _record(advice: Advice) -> dict[str, Any]:
             "poisson_assumed": question.demand.is_assumed,
             "notes": list(question.demand.notes),
         },
-        "prices": {"region": question.prices.region, "local": dict(question.prices.local)},
+        "prices": asdict(question.prices),
+        "seed": question.seed,
         "left_out": dict(advice.left_out),
         "advised": {
             place: {
@@ -437,6 +454,7 @@ def _record(advice: Advice) -> dict[str, Any]:
                 "oracle_replicas": entry.oracle_replicas,
                 "profile": _provenance(question.profiles[entry.candidate.strategy.environment]),
                 "settings": dict(entry.candidate.strategy.scaling),
+                "check_in_this_folder": check_command(table, place),
             }
             for place, entry in advice.advised.items()
         },

@@ -49,6 +49,7 @@ def advise(
         AdviseOptions,
         SearchSettings,
         advise,
+        check_command,
         check_new,
         strategy_table,
         write_advice,
@@ -74,7 +75,8 @@ def advise(
         advice = advise(read_schedule(trace), objective, options)
     write_advice(advice, out)
     write_page(advice, out, trace.name)
-    figure = cost_and_slow(strategy_table(advice), objective)[0, 0].figure
+    table = strategy_table(advice)
+    figure = cost_and_slow(table, objective)[0, 0].figure
     for kind in ("png", "pdf"):
         figure.savefig(out / f"advice.{kind}", bbox_inches="tight", dpi=160)
     if as_json:
@@ -92,11 +94,8 @@ def advise(
         print(f"{PLACES[place]}: {entry.candidate.strategy.name}; objective {entry.verdict}")
         replicas = f"{figures.replicas:.2f} replicas (oracle: {entry.oracle})"
         print(f"  {figures.usd_per_month:.2f} USD a month, {replicas}")
-        limits = zip(objective.limits_s, (figures.slow, *figures.over), strict=True)
-        slow = ", ".join(f"{100 * share:.3g} % of requests slower than {limit_s:g} s" for limit_s, share in limits)
-        failed = f"{100 * figures.failed:.3g} % failed (at most {100 * objective.error_budget:g} %)"
-        print(f"  mean {figures.mean_s:.3g} s, {slow}, {failed}")
+        print(f"  {objective.told(figures)}")
         for warning in entry.warnings:
             print(f"  warning: {warning}")
-        print(f"  settings: {out / place}")
+        print(f"  settings: {out / place}; check: {check_command(table, place, out)}")
     print(f"{out}: SIMULATED, {advice.tried} settings; nothing was measured; why, and what else: {out / 'advice.html'}")
