@@ -33,7 +33,10 @@ from mlscale_twin.studies.executors import executor
 
 SIZES = {"cpu_cores": 0.3}
 HOUR = Demand(np.full(3600, 3.0))
-WAVES = Demand(6.0 + 5.0 * np.sin(np.arange(7200) / 3600 * 2 * np.pi), begins=datetime(2026, 3, 2, 7, 20, 13))
+NIGHT = np.zeros(3600)
+WAVES = Demand(
+    np.append(6.0 + 5.0 * np.sin(np.arange(7200) / 3600 * 2 * np.pi), NIGHT), begins=datetime(2026, 3, 2, 7, 20, 13)
+)
 CPU = {"type": "Resource", "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 60}}}
 HPA: dict[str, Any] = {
     "apiVersion": "autoscaling/v2",
