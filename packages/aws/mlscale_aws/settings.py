@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from mlscale.environments.base import PaidBy, Scaling
 
@@ -62,6 +62,12 @@ class EcsScaling(Scaling):
     )
     load_cores: float = Field(default=1.0, gt=0, le=16, description="live: CPU of the task that sends the load, vCPU")
     load_memory_mib: int = Field(default=2048, ge=512, le=120_000, description="live: its memory, MiB")
+
+    @field_validator("metric_period_s", mode="before")
+    @classmethod
+    def _from_text(cls, given: object) -> object:
+        """As the command line gives it."""
+        return int(given) if isinstance(given, str) and given.isdecimal() else given
 
     @model_validator(mode="after")
     def _exists_on_aws(self) -> Self:

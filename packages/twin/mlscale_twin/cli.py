@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mlscale.commands.options import Arm, AsJson, OwnModel, ScalingChanges
+from mlscale.commands.options import Arm, AsJson, OwnModel, ScalingChanges, refuse
 from mlscale.errors import MlscaleError
 
 if TYPE_CHECKING:
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 
 def simulate(
-    environment: Annotated[str, typer.Argument(help="torchserve, rayserve, k3s, eks or ecs")],
-    out: Annotated[Path, typer.Option(help="folder of the new run")],
+    environment: Annotated[str | None, typer.Argument(help="torchserve, rayserve, k3s, keda, eks or ecs")] = None,
+    out: Annotated[Path | None, typer.Option(help="folder of the new run; required without --advised")] = None,
     arm: Arm = "matched",
     app: Annotated[
         str | None, typer.Option(help="your own model, of which --profile is; default: the code reader")
@@ -45,6 +45,14 @@ def simulate(
         list[str] | None, typer.Option("--set", help="PATH=VALUE, overrides a number of the profile; repeatable")
     ] = None,
     machine_failures: Annotated[float, typer.Option(min=0, help="random failures per machine and hour")] = 0.0,
+    advised: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE:LINE",
+            help="a line of an advice, such as advice/strategies.csv:2, with its arrivals, seeds, profile and prices; "
+            "--schedule: if its traffic was moved; --out: also the run with the first seed",
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Simulate a run: the framework's own scaling decisions on a calibrated model. Nothing is deployed or measured.
@@ -62,6 +70,20 @@ def simulate(
     from mlscale.progress import Shown
     from mlscale_twin.simulate import SimulateOptions, simulate
 
+    if advised is not None:
+        own: dict[str, object] = {
+            "ENVIRONMENT": environment,
+            "--arm": arm != "matched",
+            "--app": app,
+            "--scaling": scaling,
+        }
+        own |= {"--photos": photos, "--connections": connections != "fresh", "--seed": seed, "--profile": profile}
+        refuse({**own, "--set": changes, "--machine-failures": machine_failures}, "with --advised")
+        _simulate_advised(advised, schedule, out, as_json)
+        return
+    if environment is None or out is None:
+        missing = "ENVIRONMENT" if environment is None else "--out"
+        raise MlscaleError("it is required without --advised", missing, "mlscale simulate k3s --out runs/simulated")
     if app and not profile:
         what = "a simulation needs a profile of your model: without one it is of the code reader"
         remedy = "measure runs of it, mlscale calibrate them, and give --profile; or remove --app"
@@ -102,6 +124,27 @@ def simulate(
         return
     print(f"{run.path}: SIMULATED, {len(run.requests)} requests, {answered} answered; nothing was measured")
     print(f"  {usage.replicas:.2f} replicas on average; {usd:.2f} USD a month if this load went on")
+
+
+def _simulate_advised(which: str, schedule: Path | None, out: Path | None, as_json: bool) -> None:
+    from mlscale.progress import Shown
+    from mlscale_twin.strategy.advised import read_line
+
+    with Shown() as shown:
+        line = read_line(which, schedule, shown)
+        again = line.again()
+        run = line.run(out, shown) if out is not None else None
+    said = line.compared(again)
+    if as_json:
+        runs = [asdict(figures) for figures in again.runs or (again.figures,)]
+        print(json.dumps({"mode": "simulated", "figures": asdict(again.figures), "runs": runs, "compared": said}))
+        return
+    print(f"{which}: SIMULATED, {again.strategy.name}, {again.place}, seeds: {line.seeds}; nothing was measured")
+    print(f"  {again.figures.usd_per_month:.2f} USD a month, {again.figures.replicas:.2f} replicas")
+    print(f"  {line.question.objective.told(again.figures)}")
+    print(f"  {said}")
+    if run is not None:
+        print(f"  {run.path}: the run with seed {run.info.seed}")
 
 
 def sweep(

@@ -122,19 +122,16 @@ def simulate(
         remedy = "use fresh connections, or measure live"
         raise MlscaleError("kept connections, which pin a client to a pod, are not simulated", "connections", remedy)
     photo_set = BodySet.read(Path(chosen.photos)) if chosen.photos is not None else None
-    types, boot = machines_of(scalings)
-    if used.machines is not None and not types:
+    if used.machines is not None and not machines_of(scalings)[0]:
         raise MlscaleError("it has machines, the settings do not", "profile", "choose another, or set launch=ec2")
     if failures_per_h and used.machines is None:
         raise MlscaleError("no machines are simulated here", "machine failures", "leave them out")
-    setup = Setup(
-        profile=used,
-        schedule=schedule or defaults().quick_schedule(),
-        scalings=scalings,
+    setup = setup_of(
+        used,
+        schedule or defaults().quick_schedule(),
+        scalings,
         photos=_photo_names(photo_set, used),
         work_factor=_work_factor(photo_set, used),
-        types=types,
-        boot=boot,
         machine_failures_per_h=failures_per_h,
         timeout_s=chosen.timeout_s,
         seed=chosen.seed,
@@ -142,9 +139,42 @@ def simulate(
         hpa_sync_at_s=chosen.hpa_sync_at_s,
         block=chosen.labels.block or 0,
     )
+    return run_of(setup, application, out, arm, chosen, photo_set)
+
+
+def setup_of(
+    profile: Profile, schedule: ClosedLoop | OpenLoop, scalings: Mapping[str, Mapping[str, Any]], **others: Any
+) -> Setup:
+    """The setup of a profile under a schedule, with the machines that the settings name.
+
+    Args:
+        scalings: every setting, by component. others: further fields of `Setup`; photos: the profile's unless given.
+
+    Raises:
+        MlscaleError: an unknown type of machine.
+    """
+    types, boot = machines_of(scalings)
+    photos = others.pop("photos", None) or _photo_names(None, profile)
+    return Setup(profile=profile, schedule=schedule, scalings=scalings, photos=photos, types=types, boot=boot, **others)
+
+
+def run_of(
+    setup: Setup,
+    app: App,
+    out: Path | str | None,
+    arm: Arm = "matched",
+    options: SimulateOptions | None = None,
+    photos: BodySet | None = None,
+) -> Run:
+    """Simulates a setup; ``out`` and ``arm`` as of `simulate`, ``options``: its connections, labels and progress.
+
+    Raises:
+        MlscaleError: a setting is not supported, or ``out`` can't be written.
+    """
+    chosen = options or SimulateOptions()
     if not is_compiled():
         chosen.progress("compiling the twin, once (about half a minute)", 0.0)
-    info = _info(platform.level, application, setup, arm, chosen.connections, photo_set, chosen.labels)
+    info = _info(app, setup, arm, chosen.connections, photos, chosen.labels)
     outcome = Twin(setup).run(lambda share: chosen.progress("simulating", share))
     if out is None:
         return _in_memory(info, setup, outcome)
@@ -152,13 +182,7 @@ def simulate(
 
 
 def _info(
-    level: Any,
-    app: App,
-    setup: Setup,
-    arm: Arm,
-    connections: Connections,
-    photos: BodySet | None,
-    labels: Labels,
+    app: App, setup: Setup, arm: Arm, connections: Connections, photos: BodySet | None, labels: Labels
 ) -> RunInfo:
     profile = setup.profile
     facts = {
@@ -168,7 +192,7 @@ def _info(
     return RunInfo(
         run_id=f"{profile.environment}-simulated-{_digest(setup)}",
         environment=profile.environment,
-        level=level,
+        level=environments.get(profile.environment).level,
         mode="simulated",
         app=app.name,
         app_version=app.version,
@@ -214,6 +238,7 @@ def _digest(setup: Setup) -> str:
             setup.block,
             setup.draw,
             setup.hpa_sync_at_s,
+            *([list(setup.scheduled_min), setup.initial] if setup.scheduled_min or setup.initial is not None else []),
         ],
         "photos": [*setup.photos, setup.work_factor],
     }

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import math
 import os
+import shlex
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from statistics import fmean
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field
@@ -21,14 +22,16 @@ from mlscale.measurement.measure import Progress, no_progress
 from mlscale.runs import ClosedLoop, OpenLoop
 from mlscale_twin.durations import scale_duration
 from mlscale_twin.profile import Profile
-from mlscale_twin.profile_files import read_profile, read_profiles
+from mlscale_twin.profile_files import read_profile, read_profiles, write_profile
 from mlscale_twin.strategy.demand import demand_of
+from mlscale_twin.strategy.in_use import read_in_use
 from mlscale_twin.strategy.minimums import DAY_PARTS, PART_S, start_s
 from mlscale_twin.strategy.objective import Figures, Objective, pareto_front
 from mlscale_twin.strategy.oracle import oracle_replicas
 from mlscale_twin.strategy.paste import settings_files
 from mlscale_twin.strategy.search import Candidate, in_windows, over_all, preferred, rank, repeated, search
 from mlscale_twin.strategy.strategies import MOST_REPLICAS, Place, Strategy, strategies
+from mlscale_twin.strategy.today import Today, beside
 from mlscale_twin.strategy.trial import Question, alone
 from mlscale_twin.studies.executors import executor
 
@@ -47,6 +50,7 @@ BURST: Final = 4
 # be slow under a 95th percentile.
 _STARTS_LEAST: Final = 3
 _REQUESTS_LEAST: Final = 100
+_HERE: Final = Path()
 
 
 @dataclass(frozen=True)
@@ -109,12 +113,13 @@ class Advised:
 @dataclass(frozen=True)
 class Advice:
     """``advised``: by place; ``candidates``: all that were tried, in each of their places; ``left_out``: environments
-    in which nothing could be tried, and why."""
+    in which nothing could be tried, and why; ``today``: by place, the setting that is in use, if it was given."""
 
     question: Question
     advised: Mapping[Place, Advised]
     candidates: Sequence[Candidate]
     left_out: Mapping[str, str] = field(default_factory=dict)
+    today: Mapping[Place, Today] = field(default_factory=dict)
 
     @property
     def tried(self) -> int:
@@ -143,11 +148,13 @@ class AdviseOptions(SearchSettings):
     Attributes:
         environments: to choose from.
         profiles: files that replace the environments' own profiles (`mlscale calibrate`).
+        today: the setting that is in use (`mlscale_twin.strategy.in_use.read_in_use`).
         progress: called with what happens and the share done.
     """
 
     environments: Sequence[str] = ("torchserve", "rayserve", "k3s", "keda", "eks", "ecs")
     profiles: Sequence[Path] = ()
+    today: Sequence[str] = ()
     progress: Progress = no_progress
 
 
@@ -162,17 +169,18 @@ def advise(schedule: OpenLoop | ClosedLoop, objective: Objective, options: Advis
         raise MlscaleError("no environment is named", "--environments", "name at least one, such as k3s")
     demand = demand_of(schedule)
     names = tuple(dict.fromkeys(chosen.environments))
+    sizes = {"cpu_cores": chosen.cpu_cores}
+    if chosen.memory_mib is not None:
+        sizes["memory_mib"] = chosen.memory_mib
+    in_use, notes = read_in_use(chosen.today, demand, sizes) if chosen.today else (None, ())
     given = read_profiles(chosen.profiles, names)
     profiles = {
         name: given[name] if name in given else read_profile(_PROFILES.get(name, name), given.get("k3s"))
-        for name in names
+        for name in dict.fromkeys((*names, *([in_use.environment] if in_use else [])))
     }
     _check_same_application(profiles, given)
     prices = read_prices(chosen.region, chosen.prices)
     question = Question(demand, objective, profiles, prices, seed=chosen.seed, progress=chosen.progress)
-    sizes = {"cpu_cores": chosen.cpu_cores}
-    if chosen.memory_mib is not None:
-        sizes["memory_mib"] = chosen.memory_mib
     tried: list[Strategy] = []
     unfit: dict[str, MlscaleError] = {}
     for name in names:
@@ -188,14 +196,24 @@ def advise(schedule: OpenLoop | ClosedLoop, objective: Objective, options: Advis
         ]
     if not tried:
         raise next(iter(unfit.values()))
+    used = [Candidate.of(in_use, place) for place in in_use.places] if in_use else []
+    if used and not {each.place for each in used} & {place for each in tried for place in each.places}:
+        where = f"what is in use runs in {PLACES[used[0].place]}, and nothing that is tried does"
+        raise MlscaleError(where, "--today", f"add {used[0].strategy.environment} to --environments")
     with executor(chosen.ray) as pool:
+        today = [repeated(question, over_all(question, [each], pool), pool)[0] for each in used]
         candidates = search(question, tried, pool)
         advised: dict[Place, Advised] = {}
         for place in PLACES:
             mine = [candidate for candidate in candidates if candidate.place == place]
             if mine:
                 advised[place] = _advised(question, mine, pool)
-    return Advice(question, advised, candidates, {name: str(error) for name, error in unfit.items()})
+    compared = {
+        each.place: beside(objective, each, advised[each.place].candidate, advised[each.place].too_short, notes)
+        for each in today
+        if each.place in advised
+    }
+    return Advice(question, advised, candidates, {name: str(error) for name, error in unfit.items()}, compared)
 
 
 def _check_same_application(profiles: Mapping[str, Profile], given: Mapping[str, Profile]) -> None:
@@ -339,24 +357,29 @@ def strategy_table(advice: Advice) -> pd.DataFrame:
     """A row per strategy and place: those that went furthest first, then the best by the objective."""
     objective, candidates = advice.question.objective, advice.candidates
     front, others = _fronts(candidates), list(objective.percentiles)[1:]
-    advised = [entry.candidate for entry in advice.advised.values()]
+    advised = [id(entry.candidate) for entry in advice.advised.values()]
+    today = [entry.candidate for entry in advice.today.values()]
+    every = [*candidates, *today]
     rows = [
         {
             "place": candidate.place,
             "environment": candidate.strategy.environment,
             "policy": candidate.strategy.policy,
             "stage": candidate.stage,
-            "advised": candidate in advised,
+            "advised": id(candidate) in advised,
+            "today": number >= len(candidates),
             "meets_objective": objective.excess(candidate.figures) <= 0,
             "on_front": number in front,
             **{name: value for name, value in asdict(candidate.figures).items() if name not in ("at_error", "over")},
             **{f"slow_p{percent}": share for percent, share in zip(others, candidate.figures.over, strict=True)},
+            "seeds": max(1, len(candidate.runs)),
             "pruned": candidate.pruned,
             "settings": json.dumps(dict(candidate.strategy.scaling)),
+            "minimums": json.dumps(candidate.strategy.minimums),
         }
-        for number, candidate in enumerate(candidates)
+        for number, candidate in enumerate(every)
     ]
-    ranks = [(_STAGES[candidate.stage], rank(objective, candidate.figures)) for candidate in candidates]
+    ranks = [(_STAGES[candidate.stage], rank(objective, candidate.figures)) for candidate in every]
     return pd.DataFrame([rows[number] for number in sorted(range(len(rows)), key=ranks.__getitem__)])
 
 
@@ -393,18 +416,33 @@ def write_advice(advice: Advice, out: Path) -> None:
         MlscaleError: ``out`` cannot be written, or holds an advice already.
     """
     check_new(out)
+    question = advice.question
     try:
         for place, entry in advice.advised.items():
             (out / place).mkdir(parents=True, exist_ok=True)
-            for name, text in settings_files(entry.candidate.strategy, advice.question.demand.begins).items():
+            for name, text in settings_files(entry.candidate.strategy, question.demand.begins).items():
                 (out / place / name).write_text(text)
-        strategy_table(advice).to_csv(out / "strategies.csv", index=False)
-        (out / "advice.json").write_text(json.dumps(_record(advice), indent=1) + "\n")
+        table = strategy_table(advice)
+        table.to_csv(out / "strategies.csv", index=False)
+        assert question.demand.schedule is not None, "what `demand_of` read"
+        (out / "schedule.json").write_text(question.demand.schedule.model_dump_json())
+        for name, profile in question.profiles.items():
+            write_profile(profile, out / "profiles" / f"{name}.json")
+        (out / "advice.json").write_text(json.dumps(_record(advice, table), indent=1) + "\n")
     except OSError as error:
         raise MlscaleError(error.strerror or str(error), str(out), "choose a writable folder") from error
 
 
-def _record(advice: Advice) -> dict[str, Any]:
+def check_command(
+    table: pd.DataFrame, place: Place, out: Path = _HERE, which: Literal["advised", "today"] = "advised"
+) -> str:
+    """What simulates again what is advised, or in use, in a place; ``table``: as in the file strategies.csv in
+    ``out``."""
+    (row,) = table.index[table[which] & (table["place"] == place)]
+    return shlex.join(["mlscale", "simulate", "--advised", f"{out / 'strategies.csv'}:{row + 2}"])
+
+
+def _record(advice: Advice, table: pd.DataFrame) -> dict[str, Any]:
     question = advice.question
     return {
         "simulated": "nothing was measured",
@@ -420,7 +458,8 @@ def _record(advice: Advice) -> dict[str, Any]:
             "poisson_assumed": question.demand.is_assumed,
             "notes": list(question.demand.notes),
         },
-        "prices": {"region": question.prices.region, "local": dict(question.prices.local)},
+        "prices": asdict(question.prices),
+        "seed": question.seed,
         "left_out": dict(advice.left_out),
         "advised": {
             place: {
@@ -437,8 +476,26 @@ def _record(advice: Advice) -> dict[str, Any]:
                 "oracle_replicas": entry.oracle_replicas,
                 "profile": _provenance(question.profiles[entry.candidate.strategy.environment]),
                 "settings": dict(entry.candidate.strategy.scaling),
+                "check_in_this_folder": check_command(table, place),
             }
             for place, entry in advice.advised.items()
+        },
+        "today": {
+            place: {
+                "environment": entry.candidate.strategy.environment,
+                "policy": entry.candidate.strategy.policy,
+                "conclusion": entry.conclusion,
+                "keep": entry.keep,
+                "verdict": entry.verdict,
+                "margin": entry.margin,
+                "figures": asdict(entry.candidate.figures),
+                "runs": [asdict(figures) for figures in entry.candidate.runs],
+                "advised_minus_today": dict(entry.differences),
+                "notes": list(entry.notes),
+                "settings": dict(entry.candidate.strategy.scaling),
+                "check_in_this_folder": check_command(table, place, which="today"),
+            }
+            for place, entry in advice.today.items()
         },
     }
 

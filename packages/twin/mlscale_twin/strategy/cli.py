@@ -34,6 +34,14 @@ def advise(
     profile: Annotated[
         list[Path] | None, typer.Option(help="written by mlscale calibrate, replaces an environment's own; repeatable")
     ] = None,
+    today: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FILE|ENVIRONMENT:KEY=VALUE,...",
+            help="what you have now, to compare: an HPA, ScaledObject, Deployment or Serve config, a folder of such "
+            "files, or an environment and its settings; repeatable",
+        ),
+    ] = None,
     settings: Settings = None,
     as_json: Annotated[bool, typer.Option("--json", help="print advice.json in place of the summary")] = False,
 ) -> None:
@@ -49,6 +57,7 @@ def advise(
         AdviseOptions,
         SearchSettings,
         advise,
+        check_command,
         check_new,
         strategy_table,
         write_advice,
@@ -70,11 +79,12 @@ def advise(
         chosen["environments"] = environments.replace(",", " ").split()
     objective = Objective(p95, mean, sigma, error_budget, max_usd_per_month, p50, p90, p99)
     with Shown() as progress:
-        options = AdviseOptions(**chosen, profiles=profile or (), progress=progress)
+        options = AdviseOptions(**chosen, profiles=profile or (), today=today or (), progress=progress)
         advice = advise(read_schedule(trace), objective, options)
     write_advice(advice, out)
     write_page(advice, out, trace.name)
-    figure = cost_and_slow(strategy_table(advice), objective)[0, 0].figure
+    table = strategy_table(advice)
+    figure = cost_and_slow(table, objective)[0, 0].figure
     for kind in ("png", "pdf"):
         figure.savefig(out / f"advice.{kind}", bbox_inches="tight", dpi=160)
     if as_json:
@@ -85,6 +95,8 @@ def advise(
         print(f"note: {note}")
     if options.memory_mib is None:
         print("note: the memory of a replica is assumed, and is its limit in the files: give --set memory_mib=")
+    for note in next((now.notes for now in advice.today.values()), ()):
+        print(f"note: today: {note}")
     for name, why in advice.left_out.items():
         print(f"without {name}: {why}")
     for place, entry in advice.advised.items():
@@ -92,11 +104,16 @@ def advise(
         print(f"{PLACES[place]}: {entry.candidate.strategy.name}; objective {entry.verdict}")
         replicas = f"{figures.replicas:.2f} replicas (oracle: {entry.oracle})"
         print(f"  {figures.usd_per_month:.2f} USD a month, {replicas}")
-        limits = zip(objective.limits_s, (figures.slow, *figures.over), strict=True)
-        slow = ", ".join(f"{100 * share:.3g} % of requests slower than {limit_s:g} s" for limit_s, share in limits)
-        failed = f"{100 * figures.failed:.3g} % failed (at most {100 * objective.error_budget:g} %)"
-        print(f"  mean {figures.mean_s:.3g} s, {slow}, {failed}")
+        print(f"  {objective.told(figures)}")
         for warning in entry.warnings:
             print(f"  warning: {warning}")
-        print(f"  settings: {out / place}")
+        print(f"  settings: {out / place}; check: {check_command(table, place, out)}")
+        if now := advice.today.get(place):
+            print(f"  today: {now.candidate.strategy.name}; objective {now.verdict}")
+            figures = now.candidate.figures
+            print(f"    {figures.usd_per_month:.2f} USD a month, {figures.replicas:.2f} replicas")
+            print(f"    {objective.told(figures)}")
+            print(f"    the advised setting instead (95 % interval): {now.change}")
+            print(f"    {now.conclusion}")
+            print(f"    check: {check_command(table, place, out, 'today')}")
     print(f"{out}: SIMULATED, {advice.tried} settings; nothing was measured; why, and what else: {out / 'advice.html'}")

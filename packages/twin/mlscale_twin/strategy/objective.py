@@ -6,13 +6,15 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean, stdev
-from typing import Final
+from typing import Any, Final
 
 from mlscale.analysis.paired import t_quantile
 from mlscale.errors import MlscaleError
 
 # Share of requests that may be slow where a 95th percentile is asked for.
 SHARE_SLOW: Final = 0.05
+# Fields of `Figures`, and the share of answered requests that took no longer.
+PERCENTILES: Final = {"p50_s": 0.50, "p95_s": 0.95, "p99_s": 0.99}
 # Share of requests that may fail unless another is asked for.
 ERROR_BUDGET: Final = 0.001
 
@@ -25,7 +27,8 @@ class Figures:
     its other percentiles; ``mean_s``, ``sd_s``: of answered requests; ``failed``: share without an answer;
     ``replicas``, ``machines``: on average; ``peak``: most replicas;
     ``at_error``: the same if the live system is slower than the twin by its largest error in a comparison with live
-    runs (None: never compared, or an approximate stage).
+    runs (None: never compared, or an approximate stage); ``p50_s``, ``p95_s``, ``p99_s``: percentiles of answered
+    requests (None: an approximate stage, or none was answered).
     """
 
     slow: float
@@ -38,6 +41,9 @@ class Figures:
     machines: float = 0.0
     at_error: Figures | None = None
     over: tuple[float, ...] = ()
+    p50_s: float | None = None
+    p95_s: float | None = None
+    p99_s: float | None = None
 
 
 @dataclass(frozen=True)
@@ -93,6 +99,14 @@ class Objective:
         """Of requests that may take longer than each percentile that is asked for."""
         return tuple((100 - percent) / 100 for percent in self.percentiles)
 
+    def told(self, figures: Figures) -> str:
+        """The figures that it is about, in words."""
+        limits = zip(self.limits_s, (figures.slow, *figures.over), strict=True)
+        slow = [f"{100 * share:.3g} % of requests slower than {limit_s:g} s" for limit_s, share in limits]
+        failed = f"{100 * figures.failed:.3g} % failed (at most {100 * self.error_budget:g} %)"
+        percentiles = [f"{name[:-2]} {value:.3g} s" for name in PERCENTILES if (value := getattr(figures, name))]
+        return ", ".join([f"mean {figures.mean_s:.3g} s", *percentiles, *slow, failed])
+
     def excess(self, figures: Figures) -> float:
         """0 if everything holds; else by how much the worst is missed, relative to what is asked for."""
         return max(0.0, self.margin(figures))
@@ -120,12 +134,14 @@ class Objective:
 
 def mean_of(runs: Sequence[Figures]) -> Figures:
     """The means over runs with different seeds; the highest peak."""
-    names = ("slow", "mean_s", "sd_s", "failed", "usd_per_month", "replicas", "machines")
+    names = ("slow", "mean_s", "sd_s", "failed", "usd_per_month", "replicas", "machines", *PERCENTILES)
+    values = {name: [getattr(figures, name) for figures in runs] for name in names}
+    means: dict[str, Any] = {name: None if None in each else fmean(each) for name, each in values.items()}
     over = [figures.over for figures in runs]
     worse = [figures.at_error for figures in runs if figures.at_error is not None]
     return replace(
         runs[0],
-        **{name: fmean(getattr(figures, name) for figures in runs) for name in names},
+        **means,
         peak=max(figures.peak for figures in runs),
         at_error=mean_of(worse) if worse else None,
         over=tuple(fmean(shares) for shares in zip(*over, strict=True)),

@@ -43,7 +43,7 @@ _CHANCE: Final = 0.1
 SEEDS: Final = 5
 _REPEATED: Final = 10
 # Costs that differ by less are the same.
-_TIE: Final = 1.02
+TIE: Final = 1.02
 UNKNOWN: Final = Figures(math.nan, math.nan, math.nan, math.nan, math.nan, math.nan, 0)
 
 
@@ -145,14 +145,14 @@ def preferred(objective: Objective, candidates: Sequence[Candidate]) -> list[Can
 
 def _by_preference(objective: Objective, candidates: Sequence[Candidate], nearly: float) -> list[Candidate]:
     """Those that meet the objective (or miss it by up to ``nearly``), the cheapest first; of those that cost as much
-    (`_TIE`), the one with fewer slow requests, then the simpler one. Then the others, the closest first."""
+    (`TIE`), the one with fewer slow requests, then the simpler one. Then the others, the closest first."""
     excess = {id(each): objective.excess(each.figures) for each in candidates}
     missing = sorted((each for each in candidates if excess[id(each)] > nearly), key=lambda each: excess[id(each)])
     meeting = [each for each in candidates if excess[id(each)] <= nearly]
     meeting.sort(key=lambda each: each.figures.usd_per_month)
     ordered: list[Candidate] = []
     while meeting:
-        tied = [each for each in meeting if each.figures.usd_per_month <= _TIE * meeting[0].figures.usd_per_month]
+        tied = [each for each in meeting if each.figures.usd_per_month <= TIE * meeting[0].figures.usd_per_month]
         meeting = meeting[len(tied) :]
         ordered += sorted(tied, key=lambda each: (round(each.figures.slow, 3), POLICIES.index(each.strategy.policy)))
     return ordered + missing

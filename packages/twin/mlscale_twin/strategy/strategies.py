@@ -198,9 +198,7 @@ def _of_environment(
     rng: np.random.Generator,
 ) -> list[Strategy]:
     environment = environments.get(name)
-    own = environment.settings.sized({key: sizes[key] for key in sizes if key in environment.settings.model_fields})
-    if name == "eks":
-        own |= {"machine_types": (_machine(own["cpu_cores"]),), "consolidate_after_s": _CONSOLIDATE_AFTER_S}
+    own = own_settings(name, sizes)
     matched = environment.arm("matched").model_copy(update=own)
     request_s = busy_s(profile, own.get("cpu_cores", matched.cpu_cores))
     # Replicas that the busiest minute, and the mean rate, keep busy.
@@ -219,12 +217,7 @@ def _of_environment(
     def strategy(
         policy: Policy, base: Scaling, settings: Mapping[str, Any], low: int, high: int, least: _Least = ((), ())
     ) -> Strategy:
-        changes = {**own, **settings, "min_replicas": low, "max_replicas": max(low, high)}
-        before = base.model_dump()
-        if "max_machines" in before:  # room for all, else those above the limit would never start
-            room = changes["max_replicas"] + changes.get("buffer_replicas", 0)
-            changes["max_machines"] = min(max(before["max_machines"], room), _MOST_MACHINES)
-        scaling = type(base).model_validate({**before, **changes}).model_dump()
+        scaling = filled(base, {**own, **settings, "min_replicas": low, "max_replicas": max(low, high)})
         over_time, next_day = (
             tuple((from_s, min(number, scaling["max_replicas"])) for from_s, number in each) for each in least
         )
@@ -257,6 +250,33 @@ def _of_environment(
         rest_s = demand.longest_rest_s()
         chosen = [each for each in chosen if not rest_s <= each.sleeps_after_s < math.inf]
     return list({repr(each): each for each in chosen}.values())
+
+
+def own_settings(name: str, sizes: Mapping[str, Any]) -> dict[str, Any]:
+    """An environment's settings for replicas of these ``sizes``, and for the machines under them.
+
+    Raises:
+        MlscaleError: an unknown environment, or one that has no machine with room for a replica.
+    """
+    settings = environments.get(name).settings
+    own = settings.sized({key: sizes[key] for key in sizes if key in settings.model_fields})
+    if name == "eks":
+        own |= {"machine_types": (_machine(own["cpu_cores"]),), "consolidate_after_s": _CONSOLIDATE_AFTER_S}
+    return own
+
+
+def filled(base: Scaling, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Every setting: ``base`` with ``changes``. Unless those limit machines, there may be as many as replicas: some
+    might never start else.
+
+    Raises:
+        ValidationError: an unknown setting, or a value that the environment refuses.
+    """
+    scaling = type(base).model_validate({**base.model_dump(), **changes}).model_dump()
+    if "max_machines" in scaling and "max_machines" not in changes:
+        room = scaling["max_replicas"] + scaling["buffer_replicas"]
+        scaling["max_machines"] = min(max(scaling["max_machines"], room), _MOST_MACHINES)
+    return scaling
 
 
 def _machine(cores: float) -> str:

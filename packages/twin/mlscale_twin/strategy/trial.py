@@ -17,11 +17,11 @@ from mlscale.measurement.measure import Progress, no_progress
 from mlscale.runs.schedule import Constant, OpenLoop
 from mlscale_twin.profile import Profile
 from mlscale_twin.strategy.demand import Demand, Window
-from mlscale_twin.strategy.objective import Figures, Objective
+from mlscale_twin.strategy.objective import PERCENTILES, Figures, Objective
 from mlscale_twin.strategy.strategies import Place, Strategy, busy_s
 
 if TYPE_CHECKING:
-    from mlscale_twin.twin import TwinResult
+    from mlscale_twin.twin import Setup, TwinResult
 
 # Simulated before a window and not counted, s: at least so long, and at most.
 _WARM_UP_S: Final = (60, 900)
@@ -154,23 +154,30 @@ def alone(question: Question, strategy: Strategy) -> dict[str, float]:
 _ALONE: Final = 500
 
 
-def _run(trial: Trial, part: _Part) -> TwinResult:
-    from mlscale_twin.simulate import machines_of
-    from mlscale_twin.twin import Setup, Twin
+def whole_setup(question: Question, strategy: Strategy) -> Setup:
+    """What is simulated of a strategy over the whole trace, with records of requests and the question's schedule."""
+    trial = trial_of(question, strategy, [question.whole])
+    setup = _setup(trial, trial.parts[0])
+    return replace(setup, records=True, schedule=question.demand.schedule or setup.schedule)
 
-    strategy, profile = trial.strategy, trial.profile
-    component, work = next(iter(profile.work.items()))
-    types, boot = machines_of({component: strategy.scaling})
+
+def _run(trial: Trial, part: _Part) -> TwinResult:
+    from mlscale_twin.twin import Twin
+
+    return Twin(_setup(trial, part)).run()
+
+
+def _setup(trial: Trial, part: _Part) -> Setup:
+    from mlscale_twin.simulate import setup_of
+
+    strategy = trial.strategy
     now = max(bisect_right([from_s for from_s, _ in strategy.minimums], part.begin) - 1, 0)
     rate = Constant(rate_rps=len(part.sends_s) / part.duration_s)
-    setup = Setup(
-        profile=profile,
-        schedule=OpenLoop(duration_s=part.duration_s, rate=rate),
-        scalings={component: dict(strategy.scaling)},
-        photos=tuple(f"photo-{index:03d}" for index in range(len(work.photos))) or ("photo",),
+    return setup_of(
+        trial.profile,
+        OpenLoop(duration_s=part.duration_s, rate=rate),
+        {next(iter(trial.profile.work)): dict(strategy.scaling)},
         work_factor=trial.work_factor,
-        types=types,
-        boot=boot,
         seed=trial.seed,
         records=False,
         begin_s=part.counted_s,
@@ -178,7 +185,6 @@ def _run(trial: Trial, part: _Part) -> TwinResult:
         initial=part.initial,
         sends_s=part.sends_s,
     )
-    return Twin(setup).run()
 
 
 def replicas_over_time(question: Question, strategy: Strategy) -> list[tuple[float, int]]:
@@ -221,13 +227,15 @@ def _simulate(trial: Trial, part: _Part) -> tuple[int, Figures]:
         machines=machines,
         over=slow(1.0)[1:],
     )
-    if profile.compared is None or not answered:
-        return answered + failed, figures
-    mean, sd, p95 = (profile.compared.lowest(name) for name in ("mean_response_s", "sd_response_s", "p95_response_s"))
-    first, *others = slow(p95)
-    slower = replace(figures, mean_s=figures.mean_s / mean, sd_s=figures.sd_s / sd)
-    at_error = replace(slower, slow=first, over=tuple(others))
-    return answered + failed, replace(figures, at_error=at_error)
+    at_error = None
+    if profile.compared is not None and answered:
+        names = ("mean_response_s", "sd_response_s", "p95_response_s")
+        mean, sd, p95 = (profile.compared.lowest(name) for name in names)
+        first, *others = slow(p95)
+        slower = replace(figures, mean_s=figures.mean_s / mean, sd_s=figures.sd_s / sd)
+        at_error = replace(slower, slow=first, over=tuple(others))
+    p50_s, p95_s, p99_s = (statistics.quantile(share) if answered else None for share in PERCENTILES.values())
+    return answered + failed, replace(figures, at_error=at_error, p50_s=p50_s, p95_s=p95_s, p99_s=p99_s)
 
 
 def _from(part: _Part, changes: Sequence[tuple[float, int]]) -> list[tuple[float, int]]:
