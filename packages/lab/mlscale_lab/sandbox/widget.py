@@ -15,7 +15,7 @@ from mlscale.errors import first_invalid
 from mlscale.runs import MlscaleError
 from mlscale_lab.sandbox.figure import COLOURS, figure
 from mlscale_lab.sandbox.form import Form
-from mlscale_lab.sandbox.load import MOST_RPS, SHAPES, rates_of_trace, schedule_of
+from mlscale_lab.sandbox.load import MOST_RPS, SHAPES, rates_of, rates_of_trace, schedule_of
 from mlscale_lab.sandbox.prediction import Prediction, error_of, predict
 from mlscale_twin.strategy.paste import settings_files
 from mlscale_twin.strategy.strategies import Strategy
@@ -24,7 +24,7 @@ NAMES: Final = ("torchserve", "rayserve", "k3s", "eks", "ecs")
 ARMS: Final = ("matched", "shipped", "static-min", "static-max")
 # How long a load lasts, s, unless chosen: as long as it takes the environment's loop to act several times.
 LASTS_S: Final[Mapping[str, float]] = {"torchserve": 120, "rayserve": 120, "k3s": 300, "eks": 300, "ecs": 900}
-_DURATIONS_S: Final = (120, 300, 900)
+_DURATIONS_S: Final = (120, 300, 600, 900)
 # The figure stays in view while Tab moves through the settings below it.
 _STYLE: Final = """<style>
 .mlscale-sandbox { scroll-padding-top: 43vh; }
@@ -103,7 +103,7 @@ class Sandbox(widgets.VBox):  # type: ignore[misc]
         load: str | Sequence[float] = "step",
         duration_s: float | None = None,
     ) -> None:
-        rates = SHAPES[load] if isinstance(load, str) else tuple(load)
+        rates = rates_of(load)
         self._figure = widgets.HTML(layout={"width": "100%"})
         self._table = widgets.HTML()
         self._status = widgets.HTML()
