@@ -54,14 +54,20 @@ def executed(
     notebook.cells = [
         cell for cell in notebook.cells if cell.cell_type == "code" and not (skip and skip in cell.source)
     ]
-    for cell in notebook.cells:
-        cell.source = _BLANK.sub(lambda found: f"{found[1]} = {given.get(found[1], 'None')}", cell.source)
+    filled_in(notebook, given)
     notebook.cells.insert(0, nbformat.v4.new_code_cell(f"%reset -f\n%cd -q {folder}"))
     with nullcontext(client) if client else kernel() as used:
         used.nb = notebook
         used.allow_errors = not given
         for place, cell in enumerate(notebook.cells):
             used.execute_cell(cell, place)
+    return notebook
+
+
+def filled_in(notebook: nbformat.NotebookNode, given: Mapping[str, str]) -> nbformat.NotebookNode:
+    """The notebook, its blanks filled in. ``given``: source by name."""
+    for cell in notebook.cells:
+        cell.source = _BLANK.sub(lambda found: f"{found[1]} = {given.get(found[1], 'None')}", cell.source)
     return notebook
 
 
