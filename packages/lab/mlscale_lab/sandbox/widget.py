@@ -40,7 +40,7 @@ _STYLE: Final = """<style>
 _NAMES_OF_HANDLES: Final = """<script>
 if (!window.mlscaleHandles) {
   const nameAll = () => document.querySelectorAll('.mlscale-sandbox .noUi-handle').forEach((handle) => {
-    const widget = handle.closest('.jupyter-widgets');
+    const widget = handle.closest('.widget-hslider, .widget-vslider');
     const label = widget.querySelector('.widget-label'), readout = widget.querySelector('.widget-readout');
     const side = handle.closest('.mlscale-side')?.querySelector('.widget-label')?.textContent;
     const name = side ? `${side}: ${label.textContent}` : `load, requests/s, part ${label.textContent} of 12`;
