@@ -50,7 +50,7 @@ def run_all(page: Any, address: str, file: Path) -> nbformat.NotebookNode:
     page.goto(f"{address}/lab/tree/{file.name}?reset")
     page.wait_for_selector(".jp-Cell .cm-content")
     page.wait_for_selector('.jp-Notebook-ExecutionIndicator[data-status="idle"]')
-    for _ in range(60):  # JupyterLab ignores the menu, or asks back, until all of its extensions are there
+    for _ in range(200):  # JupyterLab ignores the menu, or asks back, until all of its extensions are there
         page.wait_for_timeout(3000)
         if page.locator(".jp-Dialog").count():
             page.keyboard.press("Enter")
@@ -60,7 +60,7 @@ def run_all(page: Any, address: str, file: Path) -> nbformat.NotebookNode:
             page.click(".lm-MenuBar-item:has-text('Run')")
             page.click(".lm-Menu-item[data-command='runmenu:run-all']")
             continue
-        page.keyboard.press("Control+s")
+        page.click("[data-command='docmanager:save']")
         page.wait_for_timeout(1000)
         saved = nbformat.read(file, as_version=4)
         if [cell for cell in saved.cells if cell.cell_type == "code"][-1].get("execution_count"):
