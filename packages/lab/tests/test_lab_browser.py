@@ -55,7 +55,8 @@ def run_all(page: Any, address: str, file: Path) -> nbformat.NotebookNode:
         if page.locator(".jp-Dialog").count():
             page.keyboard.press("Enter")
             continue
-        if page.locator(".jp-InputPrompt").first.inner_text().strip() in ("[ ]:", ""):
+        prompts = {text.strip() for text in page.locator(".jp-InputPrompt").all_inner_texts()}
+        if prompts <= {"[ ]:", ""}:
             page.click(".jp-Cell .cm-content")
             page.click(".lm-MenuBar-item:has-text('Run')")
             page.click(".lm-Menu-item[data-command='runmenu:run-all']")
