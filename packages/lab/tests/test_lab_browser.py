@@ -87,9 +87,10 @@ def test_a_lab_takes_no_wrong_answer_and_every_right_one(lab: tuple[Any, str, Pa
         if called.startswith("check(") and " = None  #" in first:
             blank = first.partition(" ")[0]
             question = called.partition(", ")[0]
-            wrong = [f"    display({question}, {answer}))" for answer in WRONG]
+            own = question.startswith('check("own_')  # any number is kept, to be graded later
+            wrong = [f"    display({question}, {answer}))" for answer in WRONG if not own or answer != "10**9"]
             cell.source = "\n".join([*(line.strip() for line in wrong), first, called])
-            tried += 1
+            tried += len(wrong)
             assert blank in given
     file = folder / f"{name}.ipynb"
     write(file, filled_in(notebook, given))
@@ -101,7 +102,7 @@ def test_a_lab_takes_no_wrong_answer_and_every_right_one(lab: tuple[Any, str, Pa
     ]  # fmt: skip
     assert "Right." in html[-1], "all questions are done, whatever was tried before"
     refused = [text for text in html if "Not yet." in text]
-    assert len(refused) == tried * len(WRONG)
+    assert len(refused) == tried
 
 
 def test_the_sandbox_is_set_by_keyboard_and_mouse_with_its_numbers_in_sight(lab: tuple[Any, str, Path]) -> None:
