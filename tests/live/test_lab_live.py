@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 
 import pytest
 from lab_notebooks import answers, executed, said
@@ -26,10 +27,10 @@ def _torchserve() -> None:
 
 @pytest.mark.live
 @pytest.mark.proof
-def test_the_notebook_says_what_it_measured() -> None:
+def test_the_notebook_says_what_it_measured(tmp_path: Path) -> None:
     own = places.checkout() / "runs" / "by-hand"
     before = set(own.glob("torchserve-*"))
-    notebook = executed(LAB, answers(LAB))
+    notebook = executed(LAB, answers(LAB), tmp_path)
     (folder,) = set(own.glob("torchserve-*")) - before
     start_s = cold_starts.start_s_of(load_run(folder))
     shutil.rmtree(folder)

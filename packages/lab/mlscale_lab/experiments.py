@@ -14,8 +14,9 @@ from mlscale import environments
 from mlscale.environments import Scaling
 from mlscale.errors import invalid_value
 from mlscale.runs import MlscaleError
+from mlscale_lab.checks import Verdict
 from mlscale_lab.sandbox.figure import figure
-from mlscale_lab.sandbox.load import SHAPES, schedule_of
+from mlscale_lab.sandbox.load import SHAPES, rates_of, schedule_of
 from mlscale_lab.sandbox.prediction import Prediction, error_of, predict
 
 # Simulated runs over which a graded answer is averaged.
@@ -47,7 +48,7 @@ class Experiment:
         )
 
 
-def scaling_of(environment: str, arm: Arm = "matched", **settings: Any) -> Scaling:
+def scaling_of(environment: str, settings: Mapping[str, Any] | None = None, arm: Arm = "matched") -> Scaling:
     """An arm's settings with some of them changed.
 
     Raises:
@@ -55,9 +56,39 @@ def scaling_of(environment: str, arm: Arm = "matched", **settings: Any) -> Scali
     """
     base = environments.get(environment).arm(arm)
     try:
-        return type(base).model_validate({**base.model_dump(), **settings})
+        return type(base).model_validate({**base.model_dump(), **(settings or {})})
     except ValidationError as error:
         raise invalid_value(error, "setting", environment, type(base)) from error
+
+
+# Settings that stay as they are in every task: they would buy capacity by another name.
+SAME_SIZE: Final[Mapping[str, str]] = dict.fromkeys(
+    ("cpu_cores", "cpu_period_s", "cpu_budget"),
+    "Replicas of the same size, please: a larger quota is more money by another name.",
+)
+
+
+def given_settings(environment: str, answer: Any, example: str, fixed: Mapping[str, str]) -> dict[str, Any] | Verdict:
+    """The changed settings of an answer to a task, or the verdict that says why they can't be tried.
+
+    Args:
+        fixed: hints by the setting that the task leaves alone.
+    """
+    if not isinstance(answer, Mapping):
+        return Verdict(False, f"A dictionary is expected, such as {example}.")
+    for name in answer:
+        if not isinstance(name, str):
+            return Verdict(False, f"Names of settings in quotation marks are expected, such as {example}.")
+        if name in fixed:
+            return Verdict(False, fixed[name])
+    try:
+        scaling = scaling_of(environment, answer).model_dump(mode="json")
+    except MlscaleError as error:
+        return Verdict(False, str(error))
+    given = {name: scaling[name] for name in answer}
+    if scaling["min_replicas"] == scaling["max_replicas"]:
+        return Verdict(False, "Nothing is scaled any more. Leave the autoscaler something to do.", given)
+    return given
 
 
 def run(
@@ -85,10 +116,10 @@ def side_by_side(
     """Simulate two settings of an environment under the same arrivals. ``named``: changed settings by name."""
     if len(named) > 2:
         raise MlscaleError(f"{len(named)} settings", "side_by_side", "name one or two")
-    rates = SHAPES[load] if isinstance(load, str) else tuple(load)
+    rates = rates_of(load)
     schedule = schedule_of(rates, duration_s)
     predictions = {
-        name: predict(environment, scaling_of(environment, arm, **settings), schedule, draw)
+        name: predict(environment, scaling_of(environment, settings, arm), schedule, draw)
         for name, settings in named.items()
     }
     return Experiment(rates, duration_s, predictions, [environment])
@@ -109,7 +140,7 @@ def average(
     environment: str, load: str, *, arm: Arm = "matched", duration_s: float = 300.0, **settings: Any
 ) -> Average:
     """The same setting over several draws: one draw may be lucky."""
-    return _average(environment, load, scaling_of(environment, arm, **settings), duration_s)
+    return _average(environment, load, scaling_of(environment, settings, arm), duration_s)
 
 
 @cache

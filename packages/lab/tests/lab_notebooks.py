@@ -45,21 +45,29 @@ def kernel() -> Iterator[NotebookClient]:
 
 
 def executed(
-    lab: str, given: Mapping[str, str], *, skip: str = "", client: NotebookClient | None = None
+    lab: str, given: Mapping[str, str], folder: Path, *, skip: str = "", client: NotebookClient | None = None
 ) -> nbformat.NotebookNode:
-    """The executed notebook. ``given``: source by name, for the blanks. ``skip``: cells with this text are left out.
+    """The executed notebook. ``given``: source by name, for the blanks. ``folder``: where its answers are kept.
+    ``skip``: cells with this text are left out. Without answers, cells may end in the one line that asks for them.
     ``client``: of a `kernel`, which forgets the names of notebooks before; None: one of its own."""
     notebook = _read(lab)
     notebook.cells = [
         cell for cell in notebook.cells if cell.cell_type == "code" and not (skip and skip in cell.source)
     ]
-    for cell in notebook.cells:
-        cell.source = _BLANK.sub(lambda found: f"{found[1]} = {given.get(found[1], 'None')}", cell.source)
-    notebook.cells.insert(0, nbformat.v4.new_code_cell("%reset -f"))
+    filled_in(notebook, given)
+    notebook.cells.insert(0, nbformat.v4.new_code_cell(f"%reset -f\n%cd -q {folder}"))
     with nullcontext(client) if client else kernel() as used:
         used.nb = notebook
+        used.allow_errors = not given
         for place, cell in enumerate(notebook.cells):
             used.execute_cell(cell, place)
+    return notebook
+
+
+def filled_in(notebook: nbformat.NotebookNode, given: Mapping[str, str]) -> nbformat.NotebookNode:
+    """The notebook, its blanks filled in. ``given``: source by name."""
+    for cell in notebook.cells:
+        cell.source = _BLANK.sub(lambda found: f"{found[1]} = {given.get(found[1], 'None')}", cell.source)
     return notebook
 
 

@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
+from base64 import b64decode
 from pathlib import Path
 from typing import Annotated
 from xml.etree import ElementTree
@@ -19,6 +21,7 @@ from pydantic import TypeAdapter
 
 from mlscale import environments
 from mlscale.runs import MlscaleError
+from mlscale_lab import thresholds
 from mlscale_lab.sandbox.form import DEFAULT, Form, main_settings
 from mlscale_lab.sandbox.load import PARTS, SHAPES, rates_of_trace, schedule_of
 from mlscale_lab.sandbox.prediction import error_of, predict, profile_of
@@ -131,3 +134,37 @@ def test_a_trace_becomes_twelve_rates(tmp_path: Path) -> None:
     assert "none.csv" in sandbox._status.value
     with pytest.raises(MlscaleError):
         rates_of_trace(tmp_path / "none.csv")
+
+
+def test_a_is_copied_to_b_and_reset_brings_back_what_was_there() -> None:
+    sandbox = Sandbox(a=("torchserve", "matched"), b=("k3s", "shipped"), load="waves")
+    a, b = sandbox.sides
+    before = a.settings(), b.settings(), [bar.value for bar in sandbox.bars]
+    a.form.control["min_replicas"].value = 2
+    sandbox.bars[0].value = 30.0
+    sandbox.copy()
+    assert (b.environment.value, b.settings()) == ("torchserve", a.settings())
+    assert b.prediction.mean_s == a.prediction.mean_s  # type: ignore[union-attr]
+    sandbox.reset()
+    assert (a.settings(), b.settings(), [bar.value for bar in sandbox.bars]) == before
+    assert (b.environment.value, sandbox.shape.value) == ("k3s", "waves")
+
+
+def test_the_answer_is_what_a_lab_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    sandbox = Sandbox(a=("torchserve", "matched"), b=("torchserve", "matched"), load="waves", duration_s=300)
+    assert ast.literal_eval(sandbox.sides[0].answer.value) == {}
+    sandbox.sides[0].form.control["min_replicas"].value = 2
+    assert thresholds.checks()("settings", ast.literal_eval(sandbox.sides[0].answer.value)).right is True
+
+
+def test_a_shape_chosen_again_is_drawn_again() -> None:
+    sandbox = Sandbox(a=("torchserve", "matched"), b=("torchserve", "shipped"), load="spike")
+    sandbox.bars[0].value = 25.0
+    sandbox.shape.value = "spike"
+    assert [bar.value for bar in sandbox.bars] == list(SHAPES["spike"])
+
+
+def test_a_picture_is_kept_beside_the_widget() -> None:
+    (picture,) = re.findall(r'src="data:image/svg[+]xml;base64,([^"]+)"', Sandbox().still())
+    assert ElementTree.fromstring(b64decode(picture)).get("data-drawn") == "1"

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,8 +10,9 @@ from mlscale.defaults import defaults
 from mlscale.measurement.measure import MeasureOptions, measure
 from mlscale.progress import Shown
 from mlscale.runs import ClosedLoop, ClosedStage, MlscaleError, Run
-from mlscale_lab.checks import Checks, Mistake, Number, Question, Task, Verdict
-from mlscale_lab.experiments import DRAWS, Average, average, scaling_of
+from mlscale_lab.checks import Checks, Verdict, as_number
+from mlscale_lab.experiments import DRAWS, SAME_SIZE, Average, average, given_settings, scaling_of
+from mlscale_lab.questions import checks_of, draw_of
 from mlscale_lab.sandbox.load import SHAPES
 from mlscale_lab.sandbox.prediction import profile_of
 
@@ -60,6 +60,9 @@ def live_run(out: Path | str | None = None) -> Run:
     """
     from mlscale.notebook.study import new_folder
 
+    if find_spec("torch") is None:
+        remedy = "read on at section 6; TorchServe runs from a checkout of mlscale, on Linux"
+        raise MlscaleError("this copy of the labs has no TorchServe", "live run", remedy)
     default = defaults()
     with Shown() as progress:
         return measure(
@@ -86,10 +89,13 @@ def start_s_of(run: Run) -> float:
     return float(ready[ready > asked.iloc[0]].iloc[0] - asked.iloc[0])
 
 
-def judged_live(predicted_s: float | None, run: Run) -> Verdict:
-    """Your prediction beside the live run."""
-    if predicted_s is None:
+def judged_live(predicted: float | None, run: Run) -> Verdict:
+    """Your prediction, s, beside the live run."""
+    if predicted is None:
         return Verdict(None, "Replace None by your prediction, and run this cell again.")
+    predicted_s = as_number(predicted)
+    if isinstance(predicted_s, Verdict):
+        return predicted_s
     measured_s = start_s_of(run)
     text = f"Measured here: {measured_s:.1f} s; you said {predicted_s:g} s."
     if predicted_s < measured_s / 2:
@@ -99,128 +105,26 @@ def judged_live(predicted_s: float | None, run: Run) -> Verdict:
     return Verdict(True, f"{text} Within a factor of two, which is what one run on a shared machine can show.")
 
 
-def checks() -> Checks:
+def checks(student: Any = None) -> Checks:
     """The checks of notebook lab_3."""
-    return Checks(
-        {
-            "capacity": _capacity,
-            "faster_start": _faster_start,
-            "backlog": _backlog,
-            "catch_up": _catch_up,
-            "one_more": _one_more,
-            "settings": lambda: Task(_judge),
-            "asleep": _asleep,
-        }
-    )
+    own = ("own_backlog", "own_catch_up", "own_asleep")
+    return checks_of("cold_starts", student, tasks={"settings": _judge}, own=own, kept=["live_start"])
 
 
-def _capacity() -> Question:
-    known = facts()
-    return Number(
-        capacity_rps(),
-        [
-            Mistake(1 / known["cpu_of_an_answer_s"], "That would be with a whole core. A replica has 0.3 of one."),
-            Mistake(known["quota_cores"], "That is the quota in cores. How much CPU does one answer take?"),
-            Mistake(capacity_rps(REPLICAS), "That is the capacity of four. One replica is asked for."),
-        ],
-        "Quota / CPU of an answer. The step asks for nearly twice as much.",
-        "In a second a replica gets 0.3 s of CPU. How many answers is that?",
-    )
-
-
-def _faster_start() -> Question:
-    known = facts()
-    right = known["start_s"] * known["quota_cores"]
-    return Number(
-        right,
-        [
-            Mistake(
-                known["start_s"], "It would take as long if it waited for something. It computes: it imports torch."
-            ),
-            Mistake(
-                known["start_s"] * (1 - known["quota_cores"]),
-                "The quota does not take a share off; it stretches the time by 1 / 0.3.",
-            ),
-            Mistake(known["start_s"] / known["quota_cores"], "The other way round: with more CPU it starts faster."),
-        ],
-        "The CPU that a start takes is start-up time x quota. A quota chosen for answers makes starts slow as well.",
-        "CPU needed = 0.3 core x start-up time. How long does that take with one core?",
-    )
-
-
-def _backlog() -> Question:
-    known = facts()
-    wait_s = known["start_s"] + known["delay_s"]
-    return Number(
-        (BUSY_RPS - capacity_rps()) * wait_s,
-        [
-            Mistake(BUSY_RPS * wait_s, "Those are all that arrive. The replica that is there answers some of them."),
-            Mistake(capacity_rps() * wait_s, "Those are the ones that are answered. Which are left?"),
-            Mistake(BUSY_RPS - capacity_rps(), "That is how fast it grows, per second. For how long?"),
-            Mistake(
-                (BUSY_RPS - capacity_rps()) * known["start_s"], "Nearly: the controller waits a second before it acts."
-            ),
-        ],
-        "The queue grows by what exceeds the capacity, for as long as help takes to arrive.",
-        "It grows by (arrivals - capacity) each second, for delay and start-up together.",
-        0.03,
-    )
-
-
-def _catch_up() -> Question:
-    known = facts()
-    backlog = (BUSY_RPS - capacity_rps()) * (known["start_s"] + known["delay_s"])
-    return Number(
-        backlog / (capacity_rps(REPLICAS) - BUSY_RPS),
-        [
-            Mistake(
-                backlog / capacity_rps(REPLICAS),
-                "New requests arrive meanwhile. Only what is left of the capacity works off the queue.",
-            ),
-            Mistake(backlog / capacity_rps(), "All four replicas work on it now."),
-            Mistake(backlog / BUSY_RPS, "Divide by how fast the queue shrinks: capacity - arrivals."),
-        ],
-        "Queue / (capacity - arrivals). With replicas for the load alone, and none to spare, it would never end.",
-        "How fast does the queue shrink, with four replicas serving and requests still arriving?",
-    )
-
-
-def _one_more() -> Question:
-    one, two = (average("torchserve", "step", duration_s=DURATION_S, min_replicas=n).mean_s for n in (1, 2))
-    return Number(
-        one / two,
-        [
-            Mistake(
-                1.0, "Look at the two figures: during the cold start there are twice as many, and then no queue at all."
-            ),
-            Mistake(
-                2.0,
-                "With two, the capacity exceeds the load: no queue builds up. That is more than half of it gone.",
-            ),
-            Mistake(two / one, "That is the ratio the other way round (one / two is asked)."),
-        ],
-        "Two replicas just carry the load, so no queue builds up while the others start: far more than half is gone.",
-        "Compare the means below the figure: with one replica before the step, over with two.",
-        0.35,
-    )
-
-
-def _asleep() -> Question:
-    share = KEEP_S / EVERY_S
-    return Number(
-        math.exp(-share),
-        [
-            Mistake(1 - math.exp(-share), "That is the share of gaps that end while the replica is still there."),
-            Mistake(
-                1 - share,
-                "That would be if every length of a gap up to ten minutes were as likely. Short ones are likelier.",
-            ),
-            Mistake(1.0, "Some requests follow closely enough on another."),
-        ],
-        "Gaps between random requests are exponential: exp(-5/10) of them are longer than 5 minutes. At near-zero "
-        "traffic, zero replicas make most requests wait for a start, whatever the framework.",
-        "Which share of exponential gaps with a mean of 10 minutes is longer than 5 minutes?",
-    )
+def own_numbers(student: Any) -> dict[str, float]:
+    """A replica, its start, the load after a step; and a rarely used model: drawn by the student's name."""
+    draw = draw_of("cold_starts", student)
+    quota_cores, cpu_s = draw.choice([0.2, 0.25, 0.4, 0.5]), draw.choice([0.03, 0.04, 0.05, 0.06])
+    return {
+        "quota_cores": quota_cores,
+        "cpu_of_an_answer_s": cpu_s,
+        "start_s": draw.choice(range(10, 31)),
+        "delay_s": draw.choice([2, 3, 4, 5]),
+        "rps": round(draw.choice([1.5, 2.0, 2.5]) * quota_cores / cpu_s, 1),
+        "replicas": draw.choice([4, 5, 6]),
+        "every_min": draw.choice([8, 12, 15, 20]),
+        "keep_min": draw.choice([3, 4, 6, 7]),
+    }
 
 
 def tried(**settings: Any) -> Average:
@@ -229,20 +133,14 @@ def tried(**settings: Any) -> Average:
 
 
 def _judge(answer: Any) -> Verdict:
-    if not isinstance(answer, Mapping):
-        return Verdict(False, "A dictionary is expected, such as {'min_replicas': 2}.")
-    if "cpu_cores" in answer:
-        return Verdict(False, "Replicas of the same size, please: a larger quota is more money by another name.")
-    try:
-        scaling = scaling_of("torchserve", **answer)
-    except (MlscaleError, TypeError) as error:
-        return Verdict(False, str(error))
-    if scaling.min_replicas == scaling.max_replicas:
-        return Verdict(False, "Nothing is scaled any more. Leave the autoscaler something to do.")
-    result = tried(**answer)
+    given = given_settings("torchserve", answer, "{'min_replicas': 2}", SAME_SIZE)
+    if isinstance(given, Verdict):
+        return given
+    result = tried(**given)
     shown = f"95 % within {result.p95_s:.2f} s, {result.replica_min:.1f} replica minutes, over {DRAWS} draws"
     if result.p95_s > MOST_P95_S:
-        return Verdict(False, f"Too slow: {shown}. What is there when the step comes?")
+        return Verdict(False, f"Too slow: {shown}. What is there when the step comes?", given)
     if result.replica_min > MOST_REPLICA_MIN:
-        return Verdict(False, f"Fast and too expensive: {shown}. After the step, are all of those replicas needed?")
-    return Verdict(True, f"{shown}. A warm reserve for the first minute, and a lid on what is started after it.")
+        why = f"Fast and too expensive: {shown}. After the step, are all of those replicas needed?"
+        return Verdict(False, why, given)
+    return Verdict(True, f"{shown}. A warm reserve for the first minute, and a lid on what is started after it.", given)

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from functools import cache
-from statistics import median
 from typing import Any, Final
 
-from mlscale.runs import MlscaleError
-from mlscale_lab.checks import Checks, Choice, Mistake, Number, Question, Task, Verdict
-from mlscale_lab.experiments import DRAWS, Average, average, scaling_of
+from mlscale_lab.checks import Checks, Verdict
+from mlscale_lab.experiments import DRAWS, SAME_SIZE, Average, average, given_settings, scaling_of
+from mlscale_lab.questions import checks_of, draw_of
 from mlscale_lab.sandbox.load import SHAPES, schedule_of
 from mlscale_lab.sandbox.prediction import predict
 from mlscale_twin.policies.hpa import within_tolerance
@@ -25,8 +23,9 @@ CANDIDATES: Final[Mapping[str, Mapping[str, float]]] = {
     "b": {"look_back_s": 0.6, "upscale_delay_s": 1.0, "downscale_delay_s": 30.0},
     "c": {"look_back_s": 0.6, "upscale_delay_s": 1.0, "downscale_delay_s": 120.0},
 }
-# The task: at most so many changes, replica minutes and seconds.
-MOST_CHANGES: Final = 8.0
+# The task: so many workers, changes, replica minutes and seconds.
+MOST_WORKERS: Final = 4
+LEAST_CHANGES, MOST_CHANGES = 2.0, 8.0
 MOST_REPLICA_MIN: Final = 17.0
 MOST_P95_S: Final = 1.0
 
@@ -37,21 +36,13 @@ def hpa_wants(pods: int, utilisation_percent: float, target_percent: float = TAR
     return pods if within_tolerance(ratio) else math.ceil(pods * ratio)
 
 
-def syncs_until(pods: int, from_pods: int = 1, target_percent: float = TARGET_PERCENT) -> int:
-    """Decisions until at least ``pods`` are wanted, if every pod uses 100 % of its request throughout."""
-    syncs = 0
-    while from_pods < pods:
-        from_pods, syncs = hpa_wants(from_pods, 100, target_percent), syncs + 1
-    return syncs
-
-
 def first_decisions_s(environment: str = "k3s", arm: Any = "shipped") -> list[float]:
     """Seconds from the load's step until more replicas are wanted, in several simulated runs."""
     schedule = schedule_of(SHAPES["step"], DURATION_S)
     step_s = _STEP_AT * DURATION_S
     times_s = []
     for draw in range(2 * DRAWS):
-        run = predict(environment, scaling_of(environment, arm), schedule, draw)
+        run = predict(environment, scaling_of(environment, arm=arm), schedule, draw)
         later = (run.counted_s > step_s) & (run.desired > run.desired[run.counted_s <= step_s][-1])
         times_s.append(float(run.counted_s[later][0] - step_s) if later.any() else math.inf)
     return sorted(times_s)
@@ -62,123 +53,43 @@ def tried(**settings: Any) -> Average:
     return average("torchserve", "waves", duration_s=DURATION_S, **settings)
 
 
-def checks() -> Checks:
+def checks(student: Any = None) -> Checks:
     """The checks of notebook lab_2."""
-    return Checks(
-        {
-            "hpa_at_90": _hpa_at_90,
-            "hpa_at_54": _hpa_at_54,
-            "doublings": _doublings,
-            "first_decision": _first_decision,
-            "most_changes": _most_changes,
-            "settings": lambda: Task(_judge),
-        }
-    )
+    return checks_of("thresholds", student, tasks={"settings": _judge}, own=("own_pods", "own_calm", "own_decisions"))
 
 
-def _hpa_at_90() -> Question:
-    return Number(
-        hpa_wants(3, 90),
-        [
-            Mistake(
-                math.ceil(90 / TARGET_PERCENT), "You forgot that the ratio multiplies the number of pods there are."
-            ),
-            Mistake(3 * 90 / TARGET_PERCENT, "There are no fractions of pods: the HPA rounds up."),
-            Mistake(
-                math.floor(3 * 90 / TARGET_PERCENT), "The HPA rounds up, not down: too many is safer than too few."
-            ),
-            Mistake(4, "It does not add one pod at a time; it goes to where the ratio points."),
-        ],
-        "ceil(3 x 90 / 50) = ceil(5.4). The same work on six pods would use 45 % of each.",
-        "wanted = ceil(pods x utilisation / target).",
-        0.001,
-    )
-
-
-def _hpa_at_54() -> Question:
-    return Number(
-        hpa_wants(4, 54),
-        [
-            Mistake(
-                math.ceil(4 * 54 / TARGET_PERCENT),
-                "By the formula alone, yes. But 54 / 50 is within the tolerance of 0.1.",
-            )
-        ],
-        "Within 10 % of the target nothing happens. Without this dead band it would follow every breath of the load.",
-        "Compute utilisation / target first. Is it far enough from 1?",
-        0.001,
-    )
-
-
-def _doublings() -> Question:
-    return Number(
-        syncs_until(7),
-        [
-            Mistake(1, "It would, if it saw the load. It sees CPU, and a pod can't use more than 100 % of its quota."),
-            Mistake(6, "One pod at a time? With 100 % used and a target of 50 %, how many does it want from 1?"),
-            Mistake(2, "From 1 to 2 to 4: still fewer than 7."),
-            Mistake(4, "One too many: 1, 2, 4, and then?"),
-        ],
-        "1, 2, 4, 8. CPU saturates at 100 %, so one decision doubles the pods at most, however large the overload is.",
-        "With every pod at 100 % and a target of 50 %: 1 pod becomes how many? And then?",
-        0.001,
-    )
-
-
-def _first_decision() -> Question:
-    return Number(
-        median(first_decisions_s()),
-        [
-            Mistake(0.5, "It looks once in 15 s, at an average that is up to 15 s old. It can't know within a second."),
-            Mistake(75.0, "Seconds since the step are asked for; the step comes at 75 s."),
-            Mistake(300.0, "That is the stabilisation window for scaling down. There is none for scaling up."),
-        ],
-        "Up to 15 s until it looks, at CPU averaged over up to 15 s before. This is lost before a pod even starts.",
-        "Read the times that `first_decisions_s` prints: the middle one.",
-        0.3,
-    )
-
-
-@cache
-def _changes() -> dict[str, float]:
-    return {name: tried(**settings).decisions for name, settings in CANDIDATES.items()}
-
-
-def _most_changes() -> Question:
-    changes = _changes()
-    right = max(changes, key=lambda name: changes[name])
-    hints = {
-        "a": "It reacts fastest. What happens to a decision whose effect comes 20 s later?",
-        "b": "It waits 30 s before it shrinks. Is there one that waits less?",
-        "c": "It waits longest before it shrinks, so it changes least.",
+def own_numbers(student: Any) -> dict[str, float]:
+    """Pods, what they use of their request, the target; and how many an overload needs: drawn by the student's name."""
+    draw = draw_of("thresholds", student)
+    target_percent = draw.choice([40, 50, 60, 70])
+    return {
+        "pods": draw.choice([3, 4, 5, 6, 7]),
+        "utilisation_percent": draw.choice(range(target_percent + 10, 100, 5)),
+        "target_percent": target_percent,
+        "needed": draw.choice([11, 13, 17, 19, 23]),
     }
-    return Choice(
-        right,
-        {name: hint for name, hint in hints.items() if name != right},
-        f"{changes[right]:.0f} changes in 5 minutes: it acts on noise, and removes what it needs 20 s to get back.",
-    )
 
 
 def _judge(answer: Any) -> Verdict:
-    if not isinstance(answer, Mapping):
-        return Verdict(False, "A dictionary is expected, such as {'downscale_delay_s': 60.0}.")
-    try:
-        scaling = scaling_of("torchserve", **answer)
-    except (MlscaleError, TypeError) as error:
-        return Verdict(False, str(error))
-    if scaling.min_replicas == scaling.max_replicas:
-        return Verdict(
-            False, "Nothing is scaled any more: with as many replicas at least as at most, you pay for the peak always."
-        )
-    result = tried(**answer)
+    given = given_settings("torchserve", answer, "{'downscale_delay_s': 60.0}", SAME_SIZE)
+    if isinstance(given, Verdict):
+        return given
+    if given.get("max_replicas", MOST_WORKERS) > MOST_WORKERS:
+        return Verdict(False, f"At most {MOST_WORKERS} workers, please: more of them are more money.", given)
+    result = tried(**given)
     shown = (
         f"{result.decisions:.1f} changes, {result.replica_min:.1f} replica minutes, 95 % within {result.p95_s:.2f} s, "
         f"over {DRAWS} draws"
     )
     if result.decisions > MOST_CHANGES:
-        return Verdict(False, f"It oscillates: {shown}. Let it wait longer before it shrinks, or average over longer.")
+        return Verdict(
+            False, f"It oscillates: {shown}. Let it wait longer before it shrinks, or average over longer.", given
+        )
     if result.replica_min > MOST_REPLICA_MIN:
-        return Verdict(False, f"Calm and too expensive: {shown}. Which replicas are idle between the waves?")
+        return Verdict(False, f"Calm and too expensive: {shown}. Which replicas are idle between the waves?", given)
+    if result.decisions < LEAST_CHANGES:
+        why = "Hardly anything is scaled: you pay for the peak at all times. Leave the autoscaler something to do."
+        return Verdict(False, f"{shown}. {why}", given)
     if result.p95_s > MOST_P95_S:
-        return Verdict(False, f"Calm and slow: {shown}. A wave needs replicas that are there when it comes.")
-    return Verdict(True, f"{shown}. A small reserve bought what no reaction time could.")
+        return Verdict(False, f"Calm and slow: {shown}. A wave needs replicas that are there when it comes.", given)
+    return Verdict(True, f"{shown}. A small reserve bought what no reaction time could.", given)

@@ -15,7 +15,7 @@ from mlscale_lab.sandbox.prediction import POINTS, Prediction
 # Okabe and Ito's blue and vermilion; B is also dashed.
 COLOURS: Final = ("#0072b2", "#d55e00")
 _DASHES: Final = ("", "6 3")
-_LEFT, _RIGHT, _WIDTH = 62.0, 28.0, 776.0
+_LEFT, _RIGHT, _WIDTH, _HEIGHT = 62.0, 28.0, 776.0, 310.0
 _RESPONSES_S: Final = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
 
 
@@ -65,9 +65,9 @@ def figure(rates_rps: Sequence[float], duration_s: float, predictions: Mapping[s
         predictions: of A and B, by their captions. drawn: number of this drawing, as the attribute ``data-drawn``.
     """
     replicas = max([2.0, *(max(p.desired.max(), p.ready.max()) for p in predictions.values())])
-    load = _Panel(24, 70, 0, max(5.0, *rates_rps), duration_s, "load, requests/s")
-    response = _Panel(130, 170, np.log10(0.05), np.log10(40), duration_s, "simulated mean response, s (failures: 30 s)")
-    number = _Panel(336, 100, 0, replicas, duration_s, "replicas: ready (line), wanted (thin)")
+    load = _Panel(24, 40, 0, max(5.0, *rates_rps), duration_s, "load, requests/s")
+    response = _Panel(90, 110, np.log10(0.05), np.log10(40), duration_s, "simulated mean response, s (failures: 30 s)")
+    number = _Panel(226, 62, 0, replicas, duration_s, "replicas: ready (line), wanted (thin)")
     part_s = duration_s / len(rates_rps)
     steps_s = np.repeat(np.arange(len(rates_rps) + 1) * part_s, 2)[1:-1]
     parts = [
@@ -87,13 +87,14 @@ def figure(rates_rps: Sequence[float], duration_s: float, predictions: Mapping[s
             f"{' (dashed)' if dash else ''}</text>",
         ]
     parts += [
-        f'<text x="{number.x(t_s):.1f}" y="{number.top + number.height + 16}" text-anchor="middle">{t_s:g} s</text>'
+        f'<text x="{number.x(t_s):.1f}" y="{number.top + number.height + 17}" text-anchor="middle">{t_s:g} s</text>'
         for t_s in np.linspace(0, duration_s, 7)
     ]
     words = "; ".join(f"{name}: {_words(prediction)}" for name, prediction in predictions.items())
     return (
         f'<svg role="img" aria-label="SIMULATED. {html.escape(words)}" data-drawn="{drawn}" '
-        f'viewBox="0 0 {_WIDTH:g} 464" style="width: 100%; max-width: {_WIDTH:g}px; font: 12px sans-serif; '
+        f'viewBox="0 0 {_WIDTH:g} {_HEIGHT:g}" '
+        f'xmlns="http://www.w3.org/2000/svg" style="width: 100%; max-width: {_WIDTH:g}px; font: 13px sans-serif; '
         f'background: #fff">{"".join(parts)}</svg>'
     )
 

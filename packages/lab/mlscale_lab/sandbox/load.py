@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -9,7 +10,7 @@ from typing import Final
 import numpy as np
 
 from mlscale.loadgen.schedule_files import read_schedule
-from mlscale.runs import OpenLoop, Staircase, Step
+from mlscale.runs import MlscaleError, OpenLoop, Staircase, Step
 from mlscale_twin.strategy.demand import demand_of
 
 PARTS: Final = 12
@@ -22,6 +23,24 @@ SHAPES: Final[dict[str, tuple[float, ...]]] = {
     "spike": (2.0,) * 4 + (20.0,) + (2.0,) * 7,
     "waves": (2.0, 2.0, 10.0, 10.0) * 3,
 }
+
+
+def rates_of(load: str | Sequence[float]) -> tuple[float, ...]:
+    """The rates of a shape by its name, or those given.
+
+    Raises:
+        MlscaleError: neither a shape nor `PARTS` rates.
+    """
+    if isinstance(load, str) and load in SHAPES:
+        return SHAPES[load]
+    try:
+        rates = tuple(float(rate) for rate in load) if not isinstance(load, str) else ()
+    except (TypeError, ValueError):
+        rates = ()
+    if len(rates) != PARTS or not all(0 <= rate <= MOST_RPS for rate in rates):
+        remedy = f"choose one of: {', '.join(SHAPES)}; or give {PARTS} rates of at most {MOST_RPS:g} requests/s"
+        raise MlscaleError(f"no such load: {reprlib.repr(load)}", "load", remedy)
+    return rates
 
 
 def schedule_of(rates_rps: Sequence[float], duration_s: float) -> OpenLoop:

@@ -10,3 +10,11 @@ answered_s = (lambda p: (p.mean_s - 30 * p.failed) / (1 - p.failed))(
 )
 simulated = "c"
 claim = "b"
+student = "Ada Lovelace"
+own_ratio = float(np.exp(np.mean(lesson.own_numbers(student)["log_ratios"])))
+own_lower = (
+    lambda own: float(np.exp(np.mean(own) - stats.t.ppf(0.975, len(own) - 1) * np.std(own, ddof=1) / np.sqrt(len(own))))
+)(lesson.own_numbers(student)["log_ratios"])
+own_answered_s = (lambda own: (own["mean_s"] - own["failed"] * own["timeout_s"]) / (1 - own["failed"]))(
+    lesson.own_numbers(student)
+)
