@@ -144,7 +144,8 @@ def _assumed(advice: Advice) -> Iterator[str]:
     question = advice.question
     demand, prices = question.demand, question.prices
     if demand.is_assumed:
-        yield f"Only rates are known: requests are taken to come at random (Poisson), and then in bursts of {BURST}."
+        known = "at random (Poisson)" if demand.burst == 1 else f"in bursts of {demand.burst}"
+        yield f"Only rates are known: requests are taken to come {known}, and then in bursts of {BURST * demand.burst}."
     budget = question.objective.error_budget * demand.mean_rps * 3600 * MONTH_H
     yield f"If the traffic goes on for a month, the error budget is {budget:,.0f} requests."
     local = prices.local
