@@ -44,7 +44,7 @@ PLACES: Final[Mapping[Place, str]] = {
     "local-dedicated": "local, on machines for this alone",
     "cloud": "cloud",
 }
-# Of a burstier world than Poisson arrivals.
+# A verdict is also tried with bursts so many times as large as assumed.
 BURST: Final = 4
 # A trace says too little if it is shorter than so many starts of a replica, or has fewer requests: of these, five may
 # be slow under a 95th percentile.
@@ -62,7 +62,7 @@ class Advised:
         margin_at_error: the same on average, if the live system is as much slower than the twin as the slowest run that
             the profile was compared with; None: never compared.
         one_less: the same with one replica less at most; None: it has one.
-        margin_in_bursts: the same if requests come in bursts; None: it is known when each came.
+        margin_in_bursts: the same if requests come in bursts of ``burst``; None: it is known when each came.
         what_if: what changes -> figures then; "as assumed" is the figures of the same, approximate kind.
         oracle_replicas: replicas on average that an oracle would need in the same environment for the first percentile;
             None: none is asked for.
@@ -83,6 +83,7 @@ class Advised:
     too_short: str = ""
     impossible: str = ""
     warnings: Sequence[str] = ()
+    burst: int = BURST
 
     @property
     def verdict(self) -> str:
@@ -97,7 +98,7 @@ class Advised:
             return f"too close to call: between {-100 * low:.0f} % within it and {100 * high:.0f} % beyond, by the seed"
         met = "met, if the traffic repeats" if self.hindsight else "met"
         broken = ["at the twin's largest known error"] if (self.margin_at_error or 0.0) > 0 else []
-        broken += [f"if requests come in bursts of {BURST}"] if (self.margin_in_bursts or 0.0) > 0 else []
+        broken += [f"if requests come in bursts of {self.burst}"] if (self.margin_in_bursts or 0.0) > 0 else []
         if broken:
             met += f", but not {' or '.join(broken)}"
         if self.margin_at_error is None:
@@ -138,6 +139,9 @@ class SearchSettings(BaseModel):
     most_replicas: int = Field(default=MOST_REPLICAS, ge=1, le=MOST_REPLICAS, description="that there is room for")
     region: str = Field(default="us-east-1", description="of AWS, for prices")
     prices: Path | None = Field(default=None, description="file of `mlscale prices --out`; None: the shipped one")
+    burst: int = Field(
+        default=1, ge=1, le=1000, description="index of dispersion where only rates are known; 1: Poisson arrivals"
+    )
     ray: str | None = Field(default=None, description="address of a Ray cluster; None: processes of this machine")
     seed: int = Field(default=0, ge=0, description="of arrivals and of the settings tried")
 
@@ -168,6 +172,9 @@ def advise(schedule: OpenLoop | ClosedLoop, objective: Objective, options: Advis
     if not chosen.environments:
         raise MlscaleError("no environment is named", "--environments", "name at least one, such as k3s")
     demand = demand_of(schedule)
+    if chosen.burst > 1 and not demand.is_assumed:
+        raise MlscaleError("it is known when each request comes", "--set burst=", "leave it out, or give rates")
+    demand = replace(demand, burst=chosen.burst)
     names = tuple(dict.fromkeys(chosen.environments))
     sizes = {"cpu_cores": chosen.cpu_cores}
     if chosen.memory_mib is not None:
@@ -236,7 +243,8 @@ def _advised(question: Question, candidates: Sequence[Candidate], pool: Executor
     figures, strategy = best.figures, best.strategy
     margin = objective.interval(best.runs)
     less = strategy.one_less()
-    bursty = replace(question, demand=replace(question.demand, burst=BURST), progress=no_progress)
+    burst = BURST * question.demand.burst
+    bursty = replace(question, demand=replace(question.demand, burst=burst), progress=no_progress)
     return Advised(
         best,
         margin,
@@ -249,6 +257,7 @@ def _advised(question: Question, candidates: Sequence[Candidate], pool: Executor
         _too_short(question, strategy),
         _impossible(question, candidates) if margin[0] > 0 else "",
         (*_growth(question, strategy), *_wake_up(question, strategy)),
+        burst,
     )
 
 
@@ -455,7 +464,8 @@ def _record(advice: Advice, table: pd.DataFrame) -> dict[str, Any]:
             "busiest_second_rps": question.demand.busiest_rps(1),
             "busiest_minute_rps": question.demand.busiest_rps(),
             "begins": question.demand.begins and question.demand.begins.isoformat(),
-            "poisson_assumed": question.demand.is_assumed,
+            "poisson_assumed": question.demand.is_assumed and question.demand.burst == 1,
+            "burst": question.demand.burst if question.demand.is_assumed else None,
             "notes": list(question.demand.notes),
         },
         "prices": asdict(question.prices),

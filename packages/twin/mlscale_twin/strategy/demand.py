@@ -92,9 +92,13 @@ class Demand:
             end = self.begins + timedelta(seconds=self.duration_s)
             span += f" from {self.begins:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M}"
             span += f" ({self.begins.tzname() or 'no time zone given'})"
-        arrivals = "Poisson arrivals assumed" if self.is_assumed else "each with its time"
+        arrivals = self._assumed if self.is_assumed else "each with its time"
         peaks = f"{self.busiest_rps(1):.3g} over a second, {self.busiest_rps():.3g} over a minute"
         return f"{span}, {self.requests:,} requests ({arrivals}), {self.mean_rps:.3g} a second on average, {peaks}"
+
+    @property
+    def _assumed(self) -> str:
+        return "Poisson arrivals assumed" if self.burst == 1 else f"bursts of {self.burst} assumed"
 
     def sends_s(self, seed: int) -> Floats:
         """When requests are sent, ascending, s: as recorded, or drawn."""

@@ -19,6 +19,7 @@ from mlscale_twin.strategy.advice import (
     PLACES,
     Advice,
     Advised,
+    check_command,
     figures_in_words,
     in_order_of_merit,
     strategy_table,
@@ -87,11 +88,14 @@ def sections(advice: Advice) -> list[Section]:
 def _of_place(advice: Advice, place: Place) -> list[Element]:
     entry = advice.advised[place]
     what_if = {what: figures_in_words(advice, figures) for what, figures in entry.what_if.items()}
+    now = advice.today.get(place)
     return [
+        *([Text([f"Today's setting: {now.conclusion}. The advised one instead: {now.change}."])] if now else []),
         *([Text(list(entry.warnings), "warning")] * bool(entry.warnings)),
         *([Text([_on_spot(advice)])] if place == "cloud" else []),
         picture("", replicas_and_demand(advice.question, entry.candidate.strategy)),
         table("What else would do", _beside(advice, place)),
+        Text([f"To check: `{check_command(strategy_table(advice), place)}`, in the folder of strategies.csv."], "note"),
         table("If the world is not as assumed (in windows of the trace, so approximately)", pd.DataFrame(what_if).T),
     ]
 
@@ -112,6 +116,8 @@ def _beside(advice: Advice, place: Place) -> pd.DataFrame:
     """What is advised, the same with one replica less, and the best of other environments and policies."""
     entry = advice.advised[place]
     rows = [("advised", entry.candidate)]
+    if place in advice.today:
+        rows.append(("today", advice.today[place].candidate))
     if entry.one_less is not None:
         rows.append(("one replica less", entry.one_less))
     best = {
@@ -144,7 +150,8 @@ def _assumed(advice: Advice) -> Iterator[str]:
     question = advice.question
     demand, prices = question.demand, question.prices
     if demand.is_assumed:
-        yield f"Only rates are known: requests are taken to come at random (Poisson), and then in bursts of {BURST}."
+        known = "at random (Poisson)" if demand.burst == 1 else f"in bursts of {demand.burst}"
+        yield f"Only rates are known: requests are taken to come {known}, and then in bursts of {BURST * demand.burst}."
     budget = question.objective.error_budget * demand.mean_rps * 3600 * MONTH_H
     yield f"If the traffic goes on for a month, the error budget is {budget:,.0f} requests."
     local = prices.local

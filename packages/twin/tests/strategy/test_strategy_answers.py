@@ -282,3 +282,22 @@ def test_nothing_runs_at_night_where_the_objective_lets_the_first_requests_wait(
         assert any("nothing runs after" in warning for warning in entry.warnings)
     else:
         assert not entry.warnings
+
+
+def test_an_index_of_dispersion_is_assumed_where_only_rates_are_known(tmp_path: Path) -> None:
+    """More replicas are needed than for Poisson arrivals, and the verdict is tried with bursts four times as large."""
+    rates = by_minute(3.0, minutes=40)
+    asked = AdviseOptions(environments=("k3s",), settings=20)
+    poisson, bursty = (
+        advise(rates.window(0, rates.duration_s), Objective(p95_s=1.0), asked.model_copy(update={"burst": burst}))
+        for burst in (1, 5)
+    )
+    place = "local-shared"
+    assert bursty.advised[place].candidate.figures.replicas > poisson.advised[place].candidate.figures.replicas
+    assert [each.advised[place].burst for each in (poisson, bursty)] == [4, 20]
+    assert "(bursts of 5 assumed)" in bursty.question.demand.summary
+    trace = tmp_path / "arrivals.csv"
+    trace.write_text("time_s\n" + "\n".join(map(str, range(300))))
+    refused = mlscale("advise", str(trace), "--p95", "1", "--set", "burst=4", "--out", str(tmp_path / "out"))
+    assert refused.returncode == 2
+    assert "--set burst=" in refused.stderr
