@@ -44,7 +44,7 @@ if TYPE_CHECKING:
         TwinParameters,
         check_parameters,
     )
-    from mlscale.notebook.show import Figures, remark
+    from mlscale.notebook.show import Figures, remark, show_figure
     from mlscale.notebook.study import Study
     from mlscale.progress import Shown
     from mlscale.runs import (
@@ -85,7 +85,7 @@ _NAMES = {
     "mlscale.analysis.summary": "summarise",
     "mlscale.analysis.inference": "compare",
     "mlscale.notebook.study": "Study",
-    "mlscale.notebook.show": "Figures remark",
+    "mlscale.notebook.show": "Figures remark show_figure",
     "mlscale.notebook.manifest": "Simulated",
     "mlscale.notebook.parameters": "ApplicationParameters CompareParameters EcsParameters KubernetesParameters "
     "MeasureParameters PartitionParameters RehearsalParameters StrategyParameters TwinParameters check_parameters",

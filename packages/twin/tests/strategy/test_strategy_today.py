@@ -388,6 +388,7 @@ def test_what_was_advised_is_kept_and_its_line_can_be_checked(tmp_path: Path) ->
     now = record["today"]["local-shared"]
     assert now["keep"]
     assert now["conclusion"] in done.stdout
+    assert now["conclusion"] in (tmp_path / "again/advice.html").read_text()
     assert now["figures"] == record["advised"]["local-shared"]["figures"]
     assert set(map(tuple, now["advised_minus_today"].values())) == {(0.0, 0.0, 0.0)}
     lines = [line.partition("check: mlscale ")[2] for line in done.stdout.splitlines() if "check: " in line]
