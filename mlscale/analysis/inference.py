@@ -68,7 +68,8 @@ def compare(
     Returns:
         One row per pair and endpoint. pair, a, b, endpoint, label, n_blocks; ratio, low, high, sim_low, sim_high; p,
         p_holm, p_signflip; n_aa, aa_sd_log, aa_low, aa_high (95 % range of the ratio over n_blocks blocks when nothing
-        differs); detectable_ratio (at 80 % power and 0.05 / family size, from the A/A spread);
+        differs); detectable_ratio (at 80 % power and 0.05 / family size, from the A/A spread); sd_log (of the ratio
+        over blocks) and detectable_by_pair (the same from this spread);
         ratio_without_failures; mean_a_s, mean_b_s (restricted means for P3), difference_s, difference_low_s,
         difference_high_s; over_level_difference_s, over_level_low_s, over_level_high_s (for P3: of the seconds over L,
         beside the time to the first recovery); censored_a, censored_b, at_bound_share; failures_a, failures_b
@@ -111,6 +112,7 @@ def _effect(selected: pd.DataFrame, a: str, b: str, endpoint: Endpoint, family: 
     noise = np.log(pairs["B"].to_numpy(dtype=float)) - np.log(pairs["A"].to_numpy(dtype=float))
     sd = noise_sd(noise)
     floor = noise_floor(sd, len(noise), n)
+    pair_sd = float(logs.std(ddof=1)) if n >= 2 else NAN
     return {
         "pair": f"{a} / {b}",
         "a": a,
@@ -130,6 +132,8 @@ def _effect(selected: pd.DataFrame, a: str, b: str, endpoint: Endpoint, family: 
         "aa_low": float(np.exp(-floor)),
         "aa_high": float(np.exp(floor)),
         "detectable_ratio": float(np.exp(detectable_difference(sd, n, ALPHA / family))),
+        "sd_log": pair_sd,
+        "detectable_by_pair": float(np.exp(detectable_difference(pair_sd, n, ALPHA / family))),
         "ratio_without_failures": _without_failures(selected, a, b, endpoint),
         **_seconds(selected, a, b, endpoint, logs.index),
         **_over_level(selected, a, b, endpoint, logs.index),

@@ -117,6 +117,14 @@ def detectable_difference(sd: float, blocks: int, alpha: float) -> float:
     return 0.0 if sd == 0 else float(_detectable_ncp(blocks, alpha) * sd / np.sqrt(blocks))
 
 
+def blocks_to_detect(difference: float, sd: float, alpha: float) -> int:
+    """The fewest blocks in which `detectable_difference` is no larger than ``difference`` (a log ratio above 0)."""
+    blocks = 2
+    while detectable_difference(sd, blocks, alpha) > difference:
+        blocks += 1
+    return blocks
+
+
 @lru_cache
 def _detectable_ncp(blocks: int, alpha: float) -> float:
     """The noncentrality of `detectable_difference`."""

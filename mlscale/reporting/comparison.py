@@ -182,7 +182,8 @@ def _effect(row: dict[str, Any]) -> dict[str, str]:
         "95 % interval": _interval(row["low"], row["high"]),
         "simultaneous": _interval(row["sim_low"], row["sim_high"]),
         "A/A floor": f"{_interval(row['aa_low'], row['aa_high'])} ({row['n_aa']} pairs)",
-        "detectable ratio": _number(row["detectable_ratio"]),
+        "detectable ratio": f"{_number(row['detectable_ratio'])} by A/A runs, "
+        f"{_number(row['detectable_by_pair'])} by this pair's blocks",
         "difference, s": f"{_number(row['difference_s'])} "
         f"({_interval(row['difference_low_s'], row['difference_high_s'])})",
         "over L, difference, s": f"{_number(row['over_level_difference_s'])} "

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Final
 
 import pandas as pd
 
+from mlscale.analysis.paired import ALPHA, blocks_to_detect, detectable_difference
 from mlscale.plots.style import display_name
 
 Row = dict[str, Any]
+# The ratio for which the blocks that it would take are told.
+SOUGHT: Final = 1.1
 
 
 def records(table: pd.DataFrame) -> list[Row]:
@@ -77,6 +81,31 @@ def noise_floor(effects: Iterable[Row]) -> str:
     ]
     what = "Noise floor (95 % range of the ratio when nothing differs, from environments that ran twice in a block)"
     return f"{what}: {'; '.join(ranges)}." if ranges else ""
+
+
+def resolution(effects: Iterable[Row]) -> str:
+    """Which ratio so many blocks find, by the A/A spread and by that of the pairs over blocks, which is larger where
+    environments react differently to a block; and how many blocks `SOUGHT` would take. Empty if no environment ran
+    twice in a block."""
+    found: dict[str, list[Row]] = {}
+    for row in effects:
+        if row["aa_sd_log"] is not None and row["sd_log"] is not None:
+            found.setdefault(f"{row['endpoint']} {row['label']}", []).append(row)
+    texts = []
+    for name, rows in found.items():
+        blocks = min(row["n_blocks"] for row in rows)
+        spreads = [math.sqrt(sum(row[sd] ** 2 for row in rows) / len(rows)) for sd in ("aa_sd_log", "sd_log")]
+        least, more = (math.exp(detectable_difference(sd, blocks, ALPHA)) for sd in spreads)
+        needed = blocks_to_detect(math.log(SOUGHT), spreads[1], ALPHA)
+        texts.append(
+            f"{name} {least:.2f} and {more:.2f} (standard deviation of the logarithm {spreads[0]:.3f} and "
+            f"{spreads[1]:.3f}), {needed} blocks"
+        )
+    what = (
+        "Ratio of one pair that these blocks find with 80 % power at 5 %, by the A/A spread and by the spread of the "
+        f"pairs over blocks, and how many blocks a ratio of {SOUGHT:g} would take by the latter"
+    )
+    return f"{what}: {'; '.join(texts)}." if texts else ""
 
 
 def _of_which(split: Mapping[str, Row]) -> str:

@@ -27,7 +27,7 @@ from mlscale.plots.captions import caption
 from mlscale.plots.style import display_name
 from mlscale.reporting.document import Element, Source, Table, Text, table
 from mlscale.reporting.render import to_markdown
-from mlscale.reporting.statements import Row, noise_floor, pair_rows, pair_sentences, records
+from mlscale.reporting.statements import Row, noise_floor, pair_rows, pair_sentences, records, resolution
 from mlscale.runs import ClosedLoop, MlscaleError, OpenLoop, Run, Staircase
 from mlscale.runs.info import host_name
 from mlscale_paper.plots.predictions import CLAIMS
@@ -56,6 +56,8 @@ _EFFECTS: Final = [
     "p_holm",
     "aa_low",
     "aa_high",
+    "aa_sd_log",
+    "sd_log",
     "verdict",
     "favours",
     "notes",
@@ -118,7 +120,13 @@ def said(content: Mapping[str, Any], cite: Cite = lambda field: None) -> list[El
     """
     tables = [document_table(title, rows, cite(f"tables.{title}")) for title, rows in content["tables"].items() if rows]
     how = [f"Load: {' or '.join(content['load'])}; L = {content['level_s']:g} s", *_left_out(content["invalid"])]
-    return [*_pairs(content, cite), *tables, Text([f"{'. '.join(how)}. {content['setup']}"], "note", cite("setup"))]
+    found = resolution(content["effects"])
+    return [
+        *_pairs(content, cite),
+        *([Text([found], "note", cite("effects"))] if found else []),
+        *tables,
+        Text([f"{'. '.join(how)}. {content['setup']}"], "note", cite("setup")),
+    ]
 
 
 def summary(content: Mapping[str, Any]) -> list[Element]:

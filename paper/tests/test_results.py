@@ -81,6 +81,8 @@ def test_caveats_and_the_noise_floor_stand_beside_the_ratios(found: dict[str, An
     assert "; but Ray Serve is over L for fewer seconds |" in text
     (floor,) = [line for line in text.splitlines() if line.startswith("*Noise floor")]
     assert f"P1 mean response {first['aa_low']:.2f} to {first['aa_high']:.2f}; " in floor
+    (blocks,) = [line for line in text.splitlines() if line.startswith("*Ratio of one pair that these blocks find")]
+    assert f"logarithm {first['aa_sd_log']:.3f} and {first['sd_log']:.3f}), " in blocks
 
 
 def test_a_further_table_stands_below(found: dict[str, Any]) -> None:

@@ -15,6 +15,7 @@ from statsmodels.stats.power import TTestPower
 from mlscale.analysis.design import chosen, invalid_share
 from mlscale.analysis.inference import compare
 from mlscale.analysis.paired import (
+    blocks_to_detect,
     detectable_difference,
     holm,
     noise_floor,
@@ -132,6 +133,15 @@ def test_detectable_difference_is_statsmodels_power() -> None:
 def test_detectable_ratio_rests_on_the_noise_and_not_on_the_effect() -> None:
     small, large = compare(rows_of(effect=0.0)), compare(rows_of(effect=-0.8))
     np.testing.assert_allclose(small.detectable_ratio[:2], large.detectable_ratio[:2])
+
+
+def test_as_many_blocks_as_a_ratio_takes() -> None:
+    blocks = blocks_to_detect(np.log(1.1), 0.15, 0.05)
+    assert detectable_difference(0.15, blocks, 0.05) <= np.log(1.1) < detectable_difference(0.15, blocks - 1, 0.05)
+    row = compare(rows_of(effect=0.3)).iloc[0]
+    family = 3 * len(compare(rows_of(effect=0.3))["pair"].unique())
+    expected = np.exp(detectable_difference(row.sd_log, int(row.n_blocks), 0.05 / family))
+    assert row.detectable_by_pair == pytest.approx(expected)
 
 
 def test_noise_floor_by_hand() -> None:

@@ -35,6 +35,12 @@ def test_a_pulse_is_no_step(runs: list[Run]) -> None:
     assert step_of(OpenLoop(duration_s=60.0, rate=Staircase(steps=ramp))) == 5.0
 
 
+def test_a_ramp_of_short_steps_starts_where_it_first_rises() -> None:
+    steps = tuple(Step(start_s=20.0 + at, rate_rps=1.0 + at) for at in range(5))
+    schedule = OpenLoop(duration_s=60.0, rate=Staircase(steps=(Step(start_s=0.0, rate_rps=0.5), *steps)))
+    assert step_of(schedule) == 20.0
+
+
 def test_a_decision_that_was_read_late_is_no_later_than_what_follows_from_it(runs: list[Run]) -> None:
     run = runs[0]
     events = run.events.copy()
