@@ -74,17 +74,20 @@ def claims(
     import pandas as pd
 
     from mlscale.progress import Shown
-    from mlscale_paper import twin_records
+    from mlscale_paper import twin_records, twin_tables
     from mlscale_paper.claims import judge_all
+    from mlscale_paper.contrast_runs import CELLS, contrast_record
     from mlscale_paper.protocol import published_protocol
-    from mlscale_paper.twin_tables import cloud_sizes, long_schedule
 
+    level_s, runs = published_protocol().level_s, twin_tables.published(*CELLS)
     with Shown() as progress:
-        level_s = published_protocol().level_s
-        record = judge_all(long_schedule(), level_s, draws=draws, progress=progress, scaling=cloud_sizes())
+        live = contrast_record(runs, level_s, twin_tables.profile_of(runs), progress=progress)
+        schedule, sizes = twin_tables.long_schedule(), twin_tables.cloud_sizes()
+        record = judge_all(schedule, level_s, draws=draws, progress=progress, scaling=sizes)
     for arm, judged in record["arms"].items():
         print(f"{arm}: {', '.join(f'{claim} {verdict}' for claim, verdict in judged['verdicts'].items())}")
         print(pd.DataFrame(judged["rows"]).drop(columns="matters").round(3).to_string(index=False))
+    _print_moved(twin_records.CONTRASTS, twin_records.write_record(twin_records.CONTRASTS, live))
     _print_moved(twin_records.CLAIMS, twin_records.write_record(twin_records.CLAIMS, record))
 
 

@@ -1,4 +1,5 @@
-"""Results of long computations with the twin, stored with the published runs: its validation, the paper's claims."""
+"""Results of long computations with the twin, stored with the published runs: its validation, its errors in
+comparisons, the paper's claims."""
 
 from __future__ import annotations
 
@@ -23,8 +24,9 @@ from mlscale_twin.studies.validation import compare_profile
 
 VALIDATION: Final = "validation.json"
 CLAIMS: Final = "claims.json"
-RECORDS: Final = (VALIDATION, CLAIMS)
-_COMMANDS: Final = {VALIDATION: "validate", CLAIMS: "claims"}
+CONTRASTS: Final = "contrasts.json"
+RECORDS: Final = (VALIDATION, CLAIMS, CONTRASTS)
+_COMMANDS: Final = {VALIDATION: "validate", CLAIMS: "claims", CONTRASTS: "claims"}
 # The runs that a profile without a validation is compared with.
 FITTED: Final = "published runs, to which the profile was fitted"
 # Larger relative changes of a number are reported: other machines round differently.
@@ -77,7 +79,7 @@ def moved(before: Any, after: Any, place: str = "") -> list[str]:
 
 def _label(row: Any, number: int) -> str:
     """What a row of a table is about, in place of its number."""
-    names = ("environment", "setup", "claim", "what", "figure", "twin", "number")
+    names = ("environment", "setup", "claim", "what", "figure", "twin", "number", "setting", "side", "run_id")
     texts = [row[name] for name in names if isinstance(row.get(name), str)] if isinstance(row, dict) else []
     return ", ".join(texts) or str(number)
 
