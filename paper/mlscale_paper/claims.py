@@ -1,13 +1,14 @@
 """The paper's claims F1 to F4 by the twin, on equal ground and under joint uncertainty (METHOD §8).
 
-A draw gives one value to everything uncertain: the clients, a run's random events, every number of the clouds' profiles
-within its range, and the twin's error. Both sides of a comparison share the draw.
+A draw gives one value to everything uncertain in the twin: the clients, a run's random events, and every number of the
+clouds' profiles within its range. Both sides of a comparison share the draw. The twin's error is that of the comparison
+(`mlscale_paper.contrasts`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -18,16 +19,25 @@ from scipy.stats import qmc
 from mlscale.analysis.durations import durations, intended_between
 from mlscale.analysis.response import recovery
 from mlscale.runs import Arm, ClosedLoop, OpenLoop, Run
+from mlscale_paper.contrasts import (
+    FIGURES,
+    MIN_RECOVERED,
+    REHEARSAL,
+    Error,
+    Figure,
+    borrowed,
+    contrasts,
+    measured,
+    rehearsed_contrasts,
+    used,
+)
 from mlscale_twin.cloud import cloud_profile, read_cloud
-from mlscale_twin.profile import profile_names
 from mlscale_twin.profile_files import read_profile
 from mlscale_twin.simulate import SimulateOptions, simulate
 from mlscale_twin.worker_processes import worker_processes
 
 Floats = npt.NDArray[np.float64]
 Verdict = Literal["implied", "undecided", "contradicted"]
-Figure = Literal["mean", "spread", "recovery"]
-FIGURES: Final[tuple[Figure, ...]] = ("mean", "spread", "recovery")
 ARMS: Final[tuple[Arm, ...]] = ("matched", "shipped")
 # Time after the step over which figures are taken, s. The first decides; it was fixed before the data (METHOD §5, L).
 HORIZONS_S: Final = (900.0, 120.0)
@@ -35,12 +45,10 @@ HORIZONS_S: Final = (900.0, 120.0)
 DECISIVE_SHARE: Final = 0.95
 # Equal parts of a number's range, for its Sobol index.
 PARTS: Final = 8
-# Of a row's values: over the deciding horizon, over the other, and over the first as if the twin had no error.
-PREFIXES: Final = ("", "early_", "exact_")
+# Factors on a borrowed error, by prefix of a row's values: over the deciding horizon, over the other, and over the
+# first as if the twin had no error, half as much, and twice as much.
+PREFIXES: Final[Mapping[str, float]] = {"": 1.0, "early_": 1.0, "exact_": 0.0, "half_": 0.5, "double_": 2.0}
 _CHUNK: Final = 16
-_ERROR: Final = "the twin's error"
-# The figures that the twin's error was measured for (`mlscale_twin.profile.Compared`).
-_COMPARED: Final[Mapping[str, str]] = {"mean": "mean_response_s", "spread": "sd_response_s"}
 
 
 @dataclass(frozen=True)
@@ -103,27 +111,33 @@ def paper_claims(max_replicas: int) -> list[Comparison]:
     return parts + [Comparison("F4", "locally: TorchServe and K3s", *LOCAL, figure) for figure in steady]
 
 
-def hypercube(sides: Sequence[Side], draws: int, seed: int = 0) -> pd.DataFrame:
+def hypercube(sides: int, draws: int, seed: int = 0) -> pd.DataFrame:
     """A Latin hypercube: a row per draw, and for each uncertain number where in its range it lies, 0 to 1."""
     cloud = read_cloud()
-    numbers = [name for variant in CLOUD for name in cloud.numbers_of(variant)]
-    names = list(dict.fromkeys([*numbers, *(_error_of(side) for side in sides)]))
-    return pd.DataFrame(qmc.LatinHypercube(len(names), rng=seed).random(draws), columns=names)
+    names = list(dict.fromkeys(name for variant in CLOUD for name in cloud.numbers_of(variant)))
+    # A dimension more for each side changes nothing but which draws these are: those of the record.
+    places = qmc.LatinHypercube(len(names) + sides, rng=seed).random(draws)
+    return pd.DataFrame(places[:, : len(names)], columns=names)
 
 
-def _error_of(side: Side) -> str:
-    return f"{_ERROR}, {side.name}"
+def error_of(part: Comparison, rows: pd.DataFrame) -> Error:
+    """The twin's error in a comparison: its own where live runs show it, else borrowed from others of its kind: one
+    platform with and without running machines (F2, from the rehearsal), or two platforms.
 
-
-def twin_error(side: Side, figure: Figure) -> tuple[float, float]:
-    """Twin / live, lowest and highest: of a cloud, which was never compared, the widest of all environments; of a
-    figure that was not compared, the widest of all figures."""
-    compared = {name: read_profile(name).compared for name in profile_names()}
-    own = None if side.variant else compared.get(side.environment)
-    known = [own] if own is not None else [each for each in compared.values() if each is not None]
-    names = [_COMPARED[figure]] if figure in _COMPARED else list(known[0].ratios)
-    ratios = [each.ratios[name] for each in known for name in names]
-    return min(low for low, _ in ratios), max(high for _, high in ratios)
+    Args:
+        rows: of `mlscale_paper.contrast_runs`.
+    """
+    rows, figure = used(rows), part.figure
+    rehearsed = rows[rows["setting"] == REHEARSAL]
+    if part.claim == "F2" and part.worse.variant == "eks-karpenter":
+        return measured(rehearsed_contrasts(rehearsed), figure, "rehearsed machines, which the profile was fitted to")
+    if part.claim == "F2":
+        return borrowed(rehearsed, figure, "the rehearsal of EKS")
+    frameworks = rows[(rows["setting"] != REHEARSAL) & ~rows["fitted"].astype(bool)]
+    if not part.better.variant and not part.worse.variant:
+        own = contrasts(frameworks, part.better.environment, part.worse.environment)
+        return measured(own, figure, "hold-out and shipped runs, which no profile was fitted to")
+    return borrowed(frameworks, figure, "TorchServe, Ray Serve and K3s in the hold-out and in shipped")
 
 
 def log_ratios(part: Comparison, twins: Mapping[str, Floats]) -> Floats:
@@ -133,20 +147,11 @@ def log_ratios(part: Comparison, twins: Mapping[str, Floats]) -> Floats:
     return np.asarray(worse - better, dtype=float)
 
 
-def log_errors(part: Comparison, shares: pd.DataFrame) -> Floats:
-    """log(twin / live) of the same ratio, by draw: each side's error is drawn evenly between its logarithms."""
-    errors = []
-    for side in (part.worse, part.better):
-        low, high = np.log(twin_error(side, part.figure))
-        errors.append(low + shares[_error_of(side)].to_numpy() * (high - low))
-    return np.asarray(errors[0] - errors[1], dtype=float)
-
-
-def verdict_of(ratios: Floats) -> Verdict:
-    """By the shares of positive and negative log ratios; a tie, or an unknown ratio, is on neither side."""
-    if np.mean(ratios > 0) >= DECISIVE_SHARE:
+def verdict_of(right: float, wrong: float) -> Verdict:
+    """By the shares of draws on either side; a tie, or an unknown ratio, is on neither."""
+    if right >= DECISIVE_SHARE:
         return "implied"
-    return "contradicted" if np.mean(ratios < 0) >= DECISIVE_SHARE else "undecided"
+    return "contradicted" if wrong >= DECISIVE_SHARE else "undecided"
 
 
 def all_of(verdicts: Sequence[str]) -> Verdict:
@@ -169,7 +174,8 @@ def matters(shares: pd.DataFrame, ratios: Floats) -> pd.DataFrame:
         index = max(0.0, (total - within - by_chance) / total)
         low, high = (float(np.mean(ratios[inside] > 0)) for inside in (place < 0.25, place >= 0.75))
         rows.append({"number": name, "index": index, "right_if_low": low, "right_if_high": high})
-    return pd.DataFrame(rows).sort_values("index", ascending=False, ignore_index=True)
+    columns = ["number", "index", "right_if_low", "right_if_high"]
+    return pd.DataFrame(rows, columns=columns).sort_values("index", ascending=False, ignore_index=True)
 
 
 def figures_of(run: Run, level_s: float) -> list[list[float]]:
@@ -202,35 +208,63 @@ def simulate_side(
     return np.array(figures)
 
 
-def judge(parts: Sequence[Comparison], twins: Mapping[str, Floats], shares: pd.DataFrame) -> list[dict[str, Any]]:
-    """A row per comparison: ``ratio``, ``low``, ``high`` (median and 90 % of draws) and ``verdict`` over the deciding
-    horizon; the same as ``early_...`` over the other, and as ``exact_...`` if the twin had no error; and the three
-    numbers that matter most. ``twins``: by side's name, of `simulate_side`."""
+def ratio_rows(parts: Sequence[Comparison], twins: Mapping[str, Floats], shares: pd.DataFrame) -> list[dict[str, Any]]:
+    """A row per comparison, as the twin has it: ``draws``, its log ratio by draw over the deciding horizon, and
+    ``early_draws``, over the other; ``recovered`` and ``early_recovered``, the share of draws in which both sides
+    recover within the horizon; and the three numbers that matter most. ``twins``: by side's name, of
+    `simulate_side`."""
+    at_recovery = FIGURES.index("recovery")
     rows = []
     for part in parts:
-        used = [name for name in shares if _concerns(name, part)]
         row: dict[str, Any] = {"claim": part.claim, "what": part.what, "figure": part.figure}
         at = FIGURES.index(part.figure)
-        late, early = (
-            log_ratios(part, {name: each[:, at, place] for name, each in twins.items()})
-            for place in range(len(HORIZONS_S))
-        )
-        errors = log_errors(part, shares)
-        for prefix, ratios in (("", late - errors), ("early_", early - errors), ("exact_", late)):
-            low, middle, high = np.exp(np.quantile(ratios, [0.05, 0.5, 0.95])).tolist()
-            row |= {f"{prefix}ratio": middle, f"{prefix}low": low, f"{prefix}high": high}
-            row |= {f"{prefix}verdict": verdict_of(ratios)}
-        row["matters"] = matters(shares[used], late - errors).head(3).to_dict("records")
+        for place, (prefix, horizon_s) in enumerate(zip(("", "early_"), HORIZONS_S, strict=True)):
+            ratios = log_ratios(part, {name: each[:, at, place] for name, each in twins.items()})
+            sides = [twins[side.name][:, at_recovery, place] < horizon_s for side in (part.better, part.worse)]
+            row[f"{prefix}recovered"] = float(np.mean(sides[0] & sides[1]))
+            row[f"{prefix}draws"] = np.round(ratios, 4).tolist()
+        used_names = [name for name in shares if _concerns(name, part)]
+        row["matters"] = matters(shares[used_names], np.array(row["draws"])).head(3).to_dict("records")
         rows.append(row)
     return rows
 
 
+def judge(rows: Sequence[Mapping[str, Any]], errors: Sequence[Error]) -> list[dict[str, Any]]:
+    """`ratio_rows` with the twin's error in each: for each of `PREFIXES` ``ratio``, ``low``, ``high`` (median and 90 %
+    of draws and errors), ``right``, the share in which the paper is right, and ``verdict``; and the ``error``."""
+    judged = []
+    for row, error in zip(rows, errors, strict=True):
+        values: dict[str, Any] = {}
+        for prefix, factor in PREFIXES.items():
+            horizon = prefix if prefix == "early_" else ""
+            ratios = np.array(row[f"{horizon}draws"])
+            if factor:
+                scaled = error.scaled(factor)
+                low, middle, high = np.exp(scaled.quantiles(ratios, [0.05, 0.5, 0.95])).tolist()
+                right = scaled.share_right(ratios)
+                wrong = 1.0 - right
+            else:
+                low, middle, high = np.exp(np.quantile(ratios, [0.05, 0.5, 0.95])).tolist()
+                right, wrong = float(np.mean(ratios > 0)), float(np.mean(ratios < 0))
+            holds = row[f"{horizon}recovered"] > MIN_RECOVERED
+            values |= {f"{prefix}ratio": middle, f"{prefix}low": low, f"{prefix}high": high, f"{prefix}right": right}
+            values[f"{prefix}verdict"] = verdict_of(right, wrong) if holds else "undecided"
+        judged.append({**row, **values, "error": asdict(error)})
+    return judged
+
+
+def deciding(rows: Sequence[Mapping[str, Any]], claim: str, prefix: str = "") -> Mapping[str, Any]:
+    """The comparison by which a claim has its verdict: the one in which the paper is right least often; of an undecided
+    claim, one that nothing can be concluded from comes first. F4 rests on F3, too."""
+    own = [row for row in rows if row["claim"] in {claim, *(["F3"] if claim == "F4" else [])}]
+    word = verdicts(rows, prefix)[claim]
+    decided = [row for row in own if row[f"{prefix}verdict"] == word]
+    return min(decided, key=lambda row: row[f"{prefix}right"])
+
+
 def _concerns(number: str, part: Comparison) -> bool:
     """Whether one of the sides has the number."""
-    sides = (part.better, part.worse)
-    variants = {side.variant for side in sides} - {""}
-    if number.startswith(_ERROR):
-        return number in {_error_of(side) for side in sides}
+    variants = {side.variant for side in (part.better, part.worse)} - {""}
     variant, dot, _ = number.partition(".")
     return variant in variants if dot else bool(variants)
 
@@ -251,12 +285,17 @@ def judge_all(
     *,
     draws: int,
     scaling: Mapping[str, Any],
+    live: Sequence[Mapping[str, Any]],
     progress: Callable[[str, float], None] | None = None,
 ) -> dict[str, Any]:
-    """The record, as data: each comparison and the claims' verdicts, under both arms. ``scaling``: for all sides."""
+    """The record, as data: each comparison and the claims' verdicts, under both arms.
+
+    Args:
+        scaling: for all sides. live: the twin's errors, of `mlscale_paper.contrast_runs.contrast_record`.
+    """
     parts = paper_claims(scaling["max_replicas"])
     sides = list({side.name: side for part in parts for side in (part.better, part.worse)}.values())
-    shares = hypercube(sides, draws)
+    shares = hypercube(len(sides), draws)
     chunks = [shares.iloc[first : first + _CHUNK] for first in range(0, draws, _CHUNK)]
     jobs = [(side, arm, scaling, schedule, level_s, chunk) for arm in ARMS for side in sides for chunk in chunks]
     done: dict[tuple[Arm, str], list[Floats]] = {}
@@ -266,9 +305,21 @@ def judge_all(
             done.setdefault((arm, side.name), []).append(figures)
             if progress is not None:
                 progress("simulating the claims", (number + 1) / len(jobs))
-    arms = {}
-    for arm in ARMS:
-        rows = judge(parts, {side.name: np.concatenate(done[arm, side.name]) for side in sides}, shares)
-        arms[arm] = {f"{prefix}verdicts": verdicts(rows, prefix) for prefix in PREFIXES} | {"rows": rows}
+    arms = {
+        arm: ratio_rows(parts, {side.name: np.concatenate(done[arm, side.name]) for side in sides}, shares)
+        for arm in ARMS
+    }
     facts = {"draws": draws, "level_s": level_s, "horizons_s": list(HORIZONS_S)}
-    return {**facts, "schedule": schedule.model_dump(mode="json"), "arms": arms}
+    return {**facts, "schedule": schedule.model_dump(mode="json"), "arms": judge_arms(arms, parts, live)}
+
+
+def judge_arms(
+    arms: Mapping[Arm, Sequence[Mapping[str, Any]]], parts: Sequence[Comparison], live: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    """By arm, `judge`'s rows and the claims' verdicts: needs no simulation. ``arms``: `ratio_rows` by arm."""
+    errors = [error_of(part, pd.DataFrame(live)) for part in parts]
+    judged = {arm: judge(rows, errors) for arm, rows in arms.items()}
+    return {
+        arm: {f"{prefix}verdicts": verdicts(rows, prefix) for prefix in PREFIXES} | {"rows": rows}
+        for arm, rows in judged.items()
+    }

@@ -83,10 +83,11 @@ def claims(
     with Shown() as progress:
         live = contrast_record(runs, level_s, twin_tables.profile_of(runs), progress=progress)
         schedule, sizes = twin_tables.long_schedule(), twin_tables.cloud_sizes()
-        record = judge_all(schedule, level_s, draws=draws, progress=progress, scaling=sizes)
+        record = judge_all(schedule, level_s, draws=draws, progress=progress, scaling=sizes, live=live["live"])
     for arm, judged in record["arms"].items():
         print(f"{arm}: {', '.join(f'{claim} {verdict}' for claim, verdict in judged['verdicts'].items())}")
-        print(pd.DataFrame(judged["rows"]).drop(columns="matters").round(3).to_string(index=False))
+        table = pd.DataFrame(judged["rows"]).drop(columns=["matters", "draws", "early_draws", "error"])
+        print(table.round(3).to_string(index=False))
     _print_moved(twin_records.CONTRASTS, twin_records.write_record(twin_records.CONTRASTS, live))
     _print_moved(twin_records.CLAIMS, twin_records.write_record(twin_records.CLAIMS, record))
 

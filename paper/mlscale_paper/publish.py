@@ -31,7 +31,19 @@ from mlscale_paper.advice_check import FILE
 from mlscale_paper.experiment import experiment
 from mlscale_paper.openings import write_openings
 from mlscale_paper.protocol import published_protocol
-from mlscale_paper.results import RESULTS, cell_results, cells, claims, filled, measured, said, summary, twin
+from mlscale_paper.results import (
+    NO_CLAIMS,
+    RESULTS,
+    cell_results,
+    cells,
+    claim_sentences,
+    claims,
+    filled,
+    measured,
+    said,
+    summary,
+    twin,
+)
 from mlscale_paper.twin_records import CLAIMS, RECORDS, VALIDATION
 from mlscale_paper.variants import CELLS, JUDGED, REHEARSED, TWIN_CELLS
 from mlscale_twin.profile_files import read_profile
@@ -199,12 +211,14 @@ def beside_comparison() -> dict[tuple[str, str], list[Element]]:
     validation and its verdicts on the claims."""
     runs, level_s = load_runs(places.reference()), published_protocol().level_s
     shipped = [run for run in runs if run.info.cell == "shipped"]
+    judged = published_record(CLAIMS)
     return {
         ("README.md", "measured"): measured(runs),
         ("docs/results.md", "cells"): cells(runs),
         ("docs/results.md", "shipped"): said(cell_results(shipped, level_s)) if shipped else [Text(["Not measured."])],
         ("docs/results.md", "twin"): twin(published_record(VALIDATION)),
-        ("docs/results.md", "claims"): claims(published_record(CLAIMS)),
+        ("docs/results.md", "claims"): claims(judged),
+        ("README.md", "claims"): [Text(claim_sentences(judged), "list")] if judged else [Text([NO_CLAIMS])],
     }
 
 

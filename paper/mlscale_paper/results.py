@@ -30,6 +30,7 @@ from mlscale.reporting.render import to_markdown
 from mlscale.reporting.statements import Row, noise_floor, pair_rows, pair_sentences, records, resolution
 from mlscale.runs import ClosedLoop, MlscaleError, OpenLoop, Run, Staircase
 from mlscale.runs.info import host_name
+from mlscale_paper.claims import deciding
 from mlscale_paper.plots.predictions import CLAIMS
 from mlscale_paper.variants import CELLS, TWIN_CELLS, cell_of
 from mlscale_twin.negative_controls import NOTICED_SHARE
@@ -42,6 +43,8 @@ NOT_VALIDATED: Final = (
     "**Not validated.** The profiles were fitted to the published runs of core and rehearsal, and have not been "
     "compared with runs that they were not fitted to."
 )
+# What the claims' arms are called.
+ARMS: Final = {"matched": "settings alike", "shipped": "each platform's defaults"}
 NO_CLAIMS: Final = "**Not judged.** No record of `mlscale experiment claims` is published."
 # Columns of `mlscale.compare` that are written down.
 _EFFECTS: Final = [
@@ -236,33 +239,53 @@ def twin(record: Mapping[str, Any] | None) -> list[Element]:
 
 
 def claims(record: Mapping[str, Any] | None) -> list[Element]:
-    """The twin's verdicts on the paper's claims: a row for each claim.
+    """The twin's verdicts on the paper's claims: a sentence for each claim, the comparisons that decide, and what half
+    and twice a borrowed error would change.
 
     Args:
         record: of `mlscale experiment claims`; None where none is published.
     """
     if record is None:
         return [Text([NO_CLAIMS])]
-    rows = [
-        {"claim": f"{name}: {says}"}
-        | {
-            f"{settings}{horizon}": _verdict(judged, name, prefix)
-            for settings, judged in (
-                ("settings alike", record["arms"]["matched"]),
-                ("each platform's defaults", record["arms"]["shipped"]),
+    rows = []
+    for name, says in CLAIMS.items():
+        for arm, settings in ARMS.items():
+            judged = record["arms"][arm]
+            row = deciding(judged["rows"], name)
+            rows.append(
+                {
+                    "claim": f"{name}: {says}",
+                    "settings": settings,
+                    "verdict": judged["verdicts"][name],
+                    "decided by": f"{row['what']}, {row['figure']}",
+                    "ratio (90 %)": f"{row['ratio']:.2f} ({row['low']:.2f} to {row['high']:.2f})",
+                    "the twin's error": "borrowed" if row["error"]["borrowed"] else "measured",
+                    "halved, doubled": f"{judged['half_verdicts'][name]}, {judged['double_verdicts'][name]}",
+                    "first 120 s": judged["early_verdicts"][name],
+                }
             )
-            for horizon, prefix in (("", ""), (", first 120 s", "early_"))
-        }
-        for name, says in CLAIMS.items()
-    ]
-    note = f"Simulated: {record['draws']} draws. In brackets: if the twin had no error."
-    return [document_table("", rows), Text([note], "note")]
+    note = (
+        f"Simulated: {record['draws']} draws. Ratio: the side that the paper calls worse / the other. The twin's error "
+        "is measured where live runs have the comparison, else borrowed from other comparisons. Halved, doubled: the "
+        "verdict with so much of a borrowed error."
+    )
+    return [Text(claim_sentences(record), "list"), document_table("", rows), Text([note], "note")]
 
 
-def _verdict(judged: Mapping[str, Any], claim: str, prefix: str) -> str:
-    verdict = str(judged[f"{prefix}verdicts"][claim])
-    exact = str(judged["exact_verdicts"][claim]) if not prefix else verdict
-    return verdict + (f" ({exact})" if exact != verdict else "")
+def claim_sentences(record: Mapping[str, Any]) -> list[str]:
+    """One for each claim: its verdict under both settings, and the comparison that decides."""
+    sentences = []
+    for name, says in CLAIMS.items():
+        parts = []
+        for arm, settings in ARMS.items():
+            judged = record["arms"][arm]
+            row, word = deciding(judged["rows"], name), judged["verdicts"][name]
+            parts.append(
+                f"{word} with {settings} ({row['what']}, {row['figure']}: {row['ratio']:.2f}, {row['low']:.2f} to "
+                f"{row['high']:.2f})"
+            )
+        sentences.append(f"{name}, {says}: {', '.join(parts)}.")
+    return sentences
 
 
 def filled(file: Path, name: str, content: str) -> str:

@@ -196,11 +196,17 @@ def cloud_table(*variants: str) -> pd.DataFrame:
 
 def claim_table(record: Mapping[str, Any], arm: Arm) -> pd.DataFrame:
     """Each comparison of a record (`mlscale_paper.claims.judge_all`): ratio, 90 % of draws and verdict over 900 s; the
-    verdict if the twin had no error; and ratio and verdict over 120 s."""
-    rows = record["arms"][arm]["rows"]
-    columns = ["claim", "what", "figure", "ratio", "low", "high", "verdict", "exact_verdict"]
-    names = {"exact_verdict": "if the twin had no error", "early_ratio": "after 120 s", "early_verdict": "verdict then"}
-    return pd.DataFrame(rows)[[*columns, "early_ratio", "early_verdict"]].rename(columns=names)
+    verdict if the twin had no error, and with half and twice a borrowed one; and ratio and verdict over 120 s."""
+    table = pd.DataFrame(record["arms"][arm]["rows"])
+    borrowed = ["borrowed" if error["borrowed"] else "measured" for error in table["error"]]
+    names = {
+        "ratio": "ratio", "low": "low", "high": "high", "verdict": "verdict",
+        "exact_verdict": "if the twin had no error",
+        "half_verdict": "error halved", "double_verdict": "error doubled", "early_ratio": "after 120 s",
+        "early_verdict": "verdict then", "early_recovered": "both recovered by then",
+    }  # fmt: skip
+    columns = ["claim", "what", "figure", *names]
+    return table[columns].rename(columns=names).assign(**{"the twin's error": borrowed})
 
 
 def matters_table(record: Mapping[str, Any], arm: Arm) -> pd.DataFrame:

@@ -293,30 +293,26 @@ def test_a_bar_that_could_not_be_split_has_its_length_all_the_same(experiment: l
     assert "not split" in _texts(axes)
 
 
-def test_claims_have_one_verdict_each_and_what_it_rests_on() -> None:
-    values: dict[str, Any] = {"ratio": 2.2, "low": 0.9, "high": 3.0, "matters": []}
-    values |= {"exact_ratio": 1.9, "exact_low": 1.5, "exact_high": 2.5}
+def test_claims_have_one_verdict_each_and_what_decides() -> None:
+    values: dict[str, Any] = {"ratio": 1.9, "low": 0.9, "high": 3.0, "exact_low": 1.5, "exact_high": 2.5}
     rows = [
-        {"claim": claim, "what": what, "figure": figure, "verdict": verdict, **values}
-        for claim, what, figure, verdict in (
-            ("F1", "K3s and ECS on EC2", "mean", "implied"),
-            ("F1", "K3s and ECS on EC2", "spread", "undecided"),
-            ("F3", "ECS on EC2 and EKS with Karpenter", "mean", "contradicted"),
-            ("F4", "locally: TorchServe and K3s", "mean", "implied"),
+        {"claim": claim, "what": what, "figure": figure, "verdict": verdict, "right": right, **values}
+        for claim, what, figure, verdict, right in (
+            ("F1", "K3s and ECS on EC2", "mean", "implied", 0.99),
+            ("F1", "K3s and ECS on EC2", "spread", "undecided", 0.8),
+            ("F3", "ECS on EC2 and EKS with Karpenter", "mean", "contradicted", 0.01),
+            ("F4", "locally: TorchServe and K3s", "mean", "implied", 1.0),
         )
     ]
     verdicts = {"F1": "undecided", "F3": "contradicted", "F4": "contradicted"}
-    judged = {"rows": rows, "verdicts": verdicts, "early_verdicts": {**verdicts, "F3": "undecided"}}
-    judged["exact_verdicts"] = {**verdicts, "F1": "implied"}
-    axes = claim_ratios(judged, {"F4": "measured live: 1.9"})
+    axes = claim_ratios({"rows": rows, "verdicts": verdicts}, {"F4": "measured live: 1.9"})
     text = _texts(axes.figure)
     assert "Simulated: F1 undecided, F3 contradicted, F4 contradicted" in text
-    assert "1 of 2 implied, 1 of 2 undecided; if the twin had no error: implied" in text
-    assert "1 of 1 contradicted; after 120 s: undecided" in text
-    assert "1 of 1 implied, and F3 contradicted; measured live: 1.9" in text
-    assert "ECS on EC2 and EKS with Karpenter" in text
+    assert "K3s and ECS on EC2, spread" in text
+    assert "ECS on EC2 and EKS with Karpenter, mean; measured live: 1.9" in text, "F4 fails by F3"
+    assert list(plotted(axes)["claim"]) == ["F1", "F3", "F3"]
     marks = [line for line in axes.lines if line.get_marker() not in ("None", None, "")]
-    assert [list(mark.get_data(orig=True)[0]) for mark in marks] == [[1.9]] * len(rows), "without the twin's error"
+    assert [list(mark.get_data(orig=True)[0]) for mark in marks] == [[1.9]] * 3, "one row a claim"
 
 
 def test_marks_of_the_mode_lie_behind_the_data(tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ from mlscale.plots.style import (
     spread,
     style,
 )
+from mlscale_paper.claims import deciding
 
 SHOWN: Final[Mapping[str, str]] = {
     "mean_response_s": "mean response (s)",
@@ -43,9 +44,6 @@ CLAIMS: Final[Mapping[str, str]] = {
     "F4": "locally the application level, in the cloud ECS",
 }
 TONES: Final = {"implied": INK, "undecided": MUTED, "contradicted": "#B00020"}
-SIGNS: Final = {"mean": "o", "spread": "D", "recovery": "s"}
-
-_PLAIN: Final = {"facecolor": "white", "edgecolor": "none", "pad": 1.5}
 
 
 def predictions(rows: pd.DataFrame) -> npt.NDArray[Any]:
@@ -96,81 +94,52 @@ def predictions(rows: pd.DataFrame) -> npt.NDArray[Any]:
 
 
 def claim_ratios(judged: Mapping[str, Any], evidence: Mapping[str, str] | None = None) -> Axes:
-    """The claims, each with one verdict and why, and below it a row per pair and mark per figure: by which factor the
-    side that the paper calls worse is worse. Thick, around their median: 90 % of draws if the twin had no error; thin:
-    with its error, by which the verdict goes.
+    """A row per claim: its verdict, and by which factor the side that the paper calls worse is worse in the comparison
+    that decides. Thick: 90 % of draws if the twin had no error; thin: with its error, by which the verdict goes.
 
     Args:
         judged: one arm of `mlscale_paper.claims.judge_all`. evidence: by claim, what live runs say of it.
     Returns:
-        The axes; `plotted`: the rows.
+        The axes; `plotted`: the deciding rows.
     """
-    table = pd.DataFrame(judged["rows"]).drop(columns="matters")
-    claims = list(judged["verdicts"])
-    pairs = table.drop_duplicates(["claim", "what"])
+    rows = {claim: deciding(judged["rows"], claim) for claim in judged["verdicts"]}
     with style():
-        axes: Axes = new_axes(1, 1, 1.5 + 0.215 * (len(pairs) + 2.3 * len(claims)))[0, 0]
-        y, ticks = 0.0, {}
-        for claim in claims:
-            own = table[table["claim"] == claim]
-            word, early = judged["verdicts"][claim], judged["early_verdicts"][claim]
-            why = _counts(own["verdict"]) + (f", and F3 {judged['verdicts']['F3']}" if claim == "F4" else "")
-            exact = judged["exact_verdicts"][claim]
-            below = [f"if the twin had no error: {exact}"] * (exact != word)
-            below += [f"after 120 s: {early}"] * (early != word) + [(evidence or {}).get(claim, "")]
-            for text, at, align, weight, ink in (
-                (f"{claim}: {CLAIMS.get(claim, claim)}", 0.0, "left", "bold", INK),
-                (word.upper(), 1.0, "right", "bold", TONES[word]),
+        axes: Axes = new_axes(1, 1, 1.2 + 0.75 * len(rows))[0, 0]
+        for y, (claim, row) in enumerate(rows.items()):
+            word = judged["verdicts"][claim]
+            ink = TONES[word]
+            axes.plot([row["low"], row["high"]], [y, y], lw=1.2, color=ink)
+            axes.plot([row["exact_low"], row["exact_high"]], [y, y], lw=4.0, color=ink, solid_capstyle="butt")
+            axes.plot(row["ratio"], y, "o", ms=6, color=ink, mec="white", mew=0.6)
+            said = "; ".join(filter(None, [f"{row['what']}, {row['figure']}", (evidence or {}).get(claim, "")]))
+            for text, shift, size, weight, tone in (
+                (f"{claim}: {CLAIMS.get(claim, claim)}", 20, 9, "bold", INK),
+                (said, -14, 7.5, "normal", MUTED),
             ):
                 axes.annotate(
-                    text, (at, y), xycoords=("figure fraction" if align == "left" else "axes fraction", "data"),
-                    ha=align, va="center", fontweight=weight, fontsize=9, color=ink, bbox=_PLAIN,
-                ).set_in_layout(False)  # fmt: skip
-            y += 0.95
+                    text, (0.0, y), xytext=(2, shift), xycoords=("axes fraction", "data"), textcoords="offset points",
+                    va="center", fontsize=size, fontweight=weight, color=tone,
+                )  # fmt: skip
             axes.annotate(
-                "; ".join([why, *filter(None, below)]), (1.0, y), xycoords=("axes fraction", "data"), ha="right",
-                va="center", fontsize=7.5, color=MUTED, bbox=_PLAIN,
+                word.upper(), (1.0, y), xytext=(-2, 20), xycoords=("axes fraction", "data"), textcoords="offset points",
+                ha="right", va="center", fontweight="bold", fontsize=9, color=ink,
             )  # fmt: skip
-            for what, group in own.groupby("what", sort=False):
-                y += 1.0
-                ticks[y] = str(what)
-                for row, shift in zip(group.to_dict("records"), (-0.2, 0.2), strict=False):
-                    _mark_ratio(axes, row, y + shift)
-            y += 1.45
         axes.axvline(1.0, color=INK, lw=0.8, zorder=1)
         axes.set_xscale("log", base=2)
+        axes.set_xlim(min(0.45, axes.get_xlim()[0]), max(2.2, axes.get_xlim()[1]))
         axes.xaxis.set_major_locator(LogLocator(base=2))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.xaxis.set_minor_formatter(NullFormatter())
-        axes.set_yticks(list(ticks), list(ticks.values()), fontsize=8)
-        axes.tick_params(axis="y", length=0)
-        axes.set_ylim(y - 0.8, -0.8)
+        axes.set_yticks([])
+        axes.set_ylim(len(rows) - 0.5, -0.75)
         axes.spines["left"].set_visible(False)
         axes.set_xlabel("ratio: the side that the paper calls worse / the other")
-        handles = [Line2D([], [], color=TONES[word], lw=4, label=word) for word in TONES]
-        handles += [
-            Line2D([], [], marker=sign, ms=5, color=MUTED, mec="white", ls="", label=name)
-            for name, sign in SIGNS.items()
+        handles = [
+            Line2D([], [], color=MUTED, lw=4, label="90 % of draws"),
+            Line2D([], [], color=MUTED, lw=1.2, label="and the twin's error"),
         ]
-        handles += [
-            Line2D([], [], color=MUTED, lw=3, label="90 % of draws"),
-            Line2D([], [], color=MUTED, lw=1, label="and the twin's error"),
-        ]
-        axes.figure.legend(handles=handles, loc="outside lower center", ncols=4)
+        axes.figure.legend(handles=handles, loc="outside lower center", ncols=2)
         headline(axes, ", ".join(f"{claim} {word}" for claim, word in judged["verdicts"].items()), {"simulated"})
         mark_modes(axes, {"simulated"})
-        attach(axes, table)
+        attach(axes, pd.DataFrame(rows.values())[["claim", "what", "figure", "ratio", "low", "high"]])
     return axes
-
-
-def _mark_ratio(axes: Axes, row: Mapping[Any, Any], y: float) -> None:
-    ink = TONES[row["verdict"]]
-    axes.plot([row["low"], row["high"]], [y, y], lw=1.0, color=ink)
-    axes.plot([row["exact_low"], row["exact_high"]], [y, y], lw=3.0, color=ink, solid_capstyle="butt")
-    axes.plot(row["exact_ratio"], y, SIGNS[row["figure"]], ms=5, color=ink, mec="white", mew=0.5)
-
-
-def _counts(parts: pd.Series[str]) -> str:
-    """Why a conjunction has its verdict: it needs every comparison (METHOD §7)."""
-    counts = parts.value_counts().reindex(list(TONES)).dropna().astype(int)
-    return ", ".join(f"{number} of {len(parts)} {name}" for name, number in counts.items())
