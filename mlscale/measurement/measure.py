@@ -384,7 +384,6 @@ def step_of(schedule: ClosedLoop | OpenLoop, start_s: float = 0.0) -> float | No
     if len(later) > 1 and schedule.levels[2] < schedule.levels[1]:  # a ramp goes on rising
         from mlscale.analysis.moving import WINDOW_S  # with pandas, which nothing else needs before a load
 
-        _, level, after, *_ = schedule.levels
-        if later[1] - later[0] <= WINDOW_S and after < level:
+        if later[1] - later[0] <= WINDOW_S:
             return None
     return start_s + later[0] if later else None
