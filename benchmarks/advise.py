@@ -1,9 +1,11 @@
 """What `mlscale advise` recommends for six kinds of traffic, and how long it takes, start-up included.
 
     python benchmarks/advise.py [--traces day spikes ramp mix] [--asked p95=1 mean=0.5] [--real TRACE.csv]...
+        [--replay 10]
 
 A row for each trace, objective and place. The day is that of notebook 10. ``--real``: recorded arrivals, such as those
 of AzurePublicDataset. The recommendation is always simulated over the whole trace: "met" is what the twin then shows.
+``--replay``: it is simulated again with so many seeds that the search has not seen.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,10 +27,15 @@ from papermill import inspect_notebook
 
 from mlscale.notebook.parameters import StrategyParameters
 from mlscale.runs.schedule import Constant, OpenLoop, RateShape, Staircase, Step
+from mlscale_twin.strategy.advised import read_line
+from mlscale_twin.strategy.search import Candidate, over_all
 from mlscale_twin.strategy.strategies import GRIDS
+from mlscale_twin.studies.executors import executor
 
 NOTEBOOK = Path(__file__).parents[1] / "notebooks/10_strategy.ipynb"
 HOURS = 6
+# The search uses seeds from 0 on.
+NEW_SEED = 100
 
 
 def generated(kind: str) -> OpenLoop:
@@ -56,7 +64,7 @@ def by_minute(rates_rps: npt.NDArray[np.floating]) -> OpenLoop:
     return OpenLoop(duration_s=60.0 * len(steps), rate=rate)
 
 
-def rows(trace: Path, asked: str, out: Path) -> None:
+def rows(trace: Path, asked: str, out: Path, seeds: int) -> None:
     """Print what is advised in each place."""
     options = [part for each in asked.split(",") for part in (f"--{each.split('=')[0]}", each.split("=")[1])]
     argv = [sys.executable, "-m", "mlscale.commands.cli", "advise", str(trace), *options, "--out", str(out)]
@@ -72,9 +80,24 @@ def rows(trace: Path, asked: str, out: Path) -> None:
         settings = " ".join(f"{name}={value}" for name, value in entry["settings"].items() if name in varied)
         usd = entry["figures"]["usd_per_month"]
         what = f"{entry['environment']} {entry['policy']} {settings}"
-        print(f"{trace.stem[-8:]:8} {asked:10} {place:15} {usd:8.2f} USD  {entry['verdict']}  {what}")
+        again = replayed(out / entry["check_in_this_folder"].rpartition(" ")[2], seeds) if seeds else ""
+        print(
+            f"{trace.stem[-8:]:8} {asked:10} {place:15} {usd:8.2f} USD  {entry['verdict']}  {what}{again}", flush=True
+        )
     tried = done.stdout.splitlines()[-1].split(": ", 1)[1]
     print(f"{trace.stem[-8:]:8} {asked:10} {took_s:.0f} s, {cpu_s:.0f} s of CPU, {tried}", flush=True)
+
+
+def replayed(line: Path, seeds: int) -> str:
+    """With how many of so many new seeds it meets the objective, and by how much."""
+    advised = read_line(str(line))
+    candidate = Candidate.of(advised.candidate.strategy, advised.candidate.place)
+    questions = [replace(advised.question, seed=NEW_SEED + number) for number in range(seeds)]
+    with executor(None) as pool:
+        runs = [over_all(question, [candidate], pool)[0].figures for question in questions]
+    margins = [advised.question.objective.margin(figures) for figures in runs]
+    met = sum(margin <= 0 for margin in margins)
+    return f"; {met} of {seeds} new seeds meet it, at {100 * min(margins):+.0f} to {100 * max(margins):+.0f} % of it"
 
 
 def cpu_of_children_s() -> float:
@@ -88,6 +111,7 @@ def main() -> None:
     parser.add_argument("--traces", nargs="*", default=["day", "spikes", "ramp", "mix"])
     parser.add_argument("--asked", nargs="+", default=["p95=1"], help="objectives, each such as p95=1,sigma=0.5")
     parser.add_argument("--real", type=Path, nargs="*", default=[], help="CSV of recorded arrivals")
+    parser.add_argument("--replay", type=int, default=0, metavar="SEEDS", help="simulate again with so many new seeds")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         files = [Path(name) / f"{kind}.json" for kind in options.traces]
@@ -96,7 +120,7 @@ def main() -> None:
         for number, (trace, asked) in enumerate(
             (trace, asked) for trace in [*files, *options.real] for asked in options.asked
         ):
-            rows(trace, asked, Path(name) / f"advice-{number}")
+            rows(trace, asked, Path(name) / f"advice-{number}", options.replay)
 
 
 if __name__ == "__main__":

@@ -2,32 +2,48 @@
 
     python benchmarks/advise_exhaustion.py [--environments k3s eks ecs] [--settings 300] [--traces day ramp ...]
 
-A row for each trace, objective and place: what exhaustion finds, what is advised, their costs, and how long both took.
+Twenty traces, of each two objectives. A row of ``--out`` for each trace, objective and place: what exhaustion finds and
+what is advised, and how long both took. A stopped command resumes: what is there already is not tried again.
+``--document`` writes the rows of data/exhaustion.csv into docs/strategy.md instead.
 """
 
 from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
-from typing import Final
+from pathlib import Path
+from statistics import fmean
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from mlscale.cost import read_prices
+from mlscale.host.facts import host_facts
+from mlscale.runs.info import host_name
+from mlscale_paper import places
+from mlscale_paper.results import filled
 from mlscale_twin.profile_files import read_profile
 from mlscale_twin.strategy.advice import PLACES
 from mlscale_twin.strategy.demand import Demand
 from mlscale_twin.strategy.objective import Objective
 from mlscale_twin.strategy.search import Candidate, over_all, preferred, repeated, search
-from mlscale_twin.strategy.strategies import Strategy, strategies
+from mlscale_twin.strategy.strategies import Place, Strategy, strategies
 from mlscale_twin.strategy.trial import Question
 from mlscale_twin.studies.executors import executor
 
 Floats = npt.NDArray[np.float64]
-OBJECTIVES: Final = (Objective(p95_s=1.0), Objective(p95_s=0.5), Objective(mean_s=0.25), Objective(sigma_s=0.2))
+# Of each trace one pair, in turn.
+OBJECTIVES: Final = ({"p95_s": 1.0}, {"mean_s": 0.25}), ({"p95_s": 0.5}, {"sigma_s": 0.2})
+# An advised setting may cost so many times as much as the best one, and miss by so much more what nothing can meet.
+DEARER: Final = 1.05
+FARTHER: Final = 0.05
+SIZES: Final = {"cpu_cores": 0.3}
+ROWS: Final = Path("data/exhaustion.csv")
+_KEY: Final = ["trace", "objective"]
 
 
 def _minutes(hours: float) -> Floats:
@@ -76,8 +92,13 @@ TRACES: Final[Mapping[str, Callable[[], Floats]]] = {
 }
 
 
-def demand_by_minute(rates_rps: Floats) -> Demand:
-    return Demand(np.repeat(rates_rps, 60))
+def questions() -> list[tuple[str, dict[str, float]]]:
+    """Every trace with each of its objectives."""
+    return [(trace, asked) for number, trace in enumerate(TRACES) for asked in OBJECTIVES[number % len(OBJECTIVES)]]
+
+
+def in_words(asked: Mapping[str, float]) -> str:
+    return ", ".join(f"{name.removesuffix('_s')} {limit_s:g} s" for name, limit_s in asked.items())
 
 
 def exhaustive(question: Question, tried: list[Strategy], pool: Executor) -> list[Candidate]:
@@ -86,40 +107,113 @@ def exhaustive(question: Question, tried: list[Strategy], pool: Executor) -> lis
     return repeated(question, over_all(question, every, pool), pool)
 
 
+def both_ways(question: Question, tried: list[Strategy], pool: Executor) -> list[dict[str, Any]]:
+    """A row for each place."""
+    begun_s = time.perf_counter()
+    advised = search(question, tried, pool)
+    searched_s = time.perf_counter()
+    best = exhaustive(question, tried, pool)
+    took = {"search_s": searched_s - begun_s, "exhaustion_s": time.perf_counter() - searched_s, "settings": len(tried)}
+    return [
+        {"place": place, **_first(question, best, place, "best"), **_first(question, advised, place, "advised"), **took}
+        for place in PLACES
+        if any(each.place == place for each in best)
+    ]
+
+
+def _first(question: Question, candidates: Sequence[Candidate], place: Place, whose: str) -> dict[str, Any]:
+    first = preferred(question.objective, [each for each in candidates if each.place == place])[0]
+    low, high = question.objective.interval(first.runs)
+    verdict = "met" if high <= 0 else "too close to call" if low <= 0 else "cannot be met"
+    found = {"": first.strategy.name, "_usd": first.figures.usd_per_month, "_verdict": verdict}
+    return {f"{whose}{name}": value for name, value in {**found, "_margin": fmean((low, high))}.items()}
+
+
+def is_right(row: Mapping[str, Any]) -> bool:
+    """Whether what is advised is as good as what exhaustion finds, and hardly dearer (`DEARER`)."""
+    verdicts = ["met", "too close to call", "cannot be met"]
+    advised, best = (verdicts.index(row[f"{whose}_verdict"]) for whose in ("advised", "best"))
+    if advised != best:
+        return advised < best
+    if row["best_verdict"] == "cannot be met":
+        return bool(row["advised_margin"] <= row["best_margin"] + FARTHER)
+    return bool(row["advised_usd"] <= DEARER * row["best_usd"])
+
+
+def table(rows: pd.DataFrame) -> str:
+    """A line for each trace and objective, and what it says, in Markdown."""
+    names = [PLACES[place] for place in PLACES]
+    lines = [
+        f"| trace | asked | {' | '.join(names)} | exhaustion (s) | search (s) |",
+        f"|{' --- |' * (len(names) + 4)}",
+    ]
+    for (trace, objective), group in rows.groupby(_KEY, sort=False):
+        cells = [_cell(group[group["place"] == place]) for place in PLACES]
+        times = [f"{group[name].iloc[0]:.1f}" for name in ("exhaustion_s", "search_s")]
+        lines.append(f"| {' | '.join([str(trace), str(objective), *cells, *times])} |")
+    others = rows[rows["advised"] != rows["best"]]
+    ratios = others["advised_usd"] / others["best_usd"]
+    asked = rows.groupby(_KEY).first()
+    told = [
+        f"{rows.apply(is_right, axis=1).sum()} of {len(rows)} answers are right.",
+        f"{len(rows) - len(others)} are the setting that exhaustion finds.",
+        f"Another one costs {ratios.min():.3f} to {ratios.max():.3f} times as much." if len(others) else "",
+        f"About {round(asked['settings'].median(), -1):.0f} settings each; exhaustion takes "
+        f"{asked['exhaustion_s'].sum() / asked['search_s'].sum():.1f} times as long in all.",
+        f"Simulated on {'; '.join(rows['host'].unique())}.",
+    ]
+    return "\n".join([*lines, "", f"*{' '.join(filter(None, told))}*", ""])
+
+
+def _cell(row: pd.DataFrame) -> str:
+    if row.empty:
+        return "-"
+    one = row.iloc[0]
+    usd = (
+        f"{one['best_usd']:.2f}"
+        if one["best"] == one["advised"]
+        else f"{one['best_usd']:.2f}, advised: {one['advised_usd']:.2f}"
+    )
+    what = one["advised"] if one["advised_verdict"] == "met" else f"{one['advised']} ({one['advised_verdict']})"
+    return f"{usd}: {what}{'' if is_right(one) else ' **wrong**'}"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--environments", nargs="+", default=["k3s", "eks", "ecs"])
     parser.add_argument("--settings", type=int, default=300)
-    parser.add_argument("--traces", nargs="+", default=list(TRACES))
+    parser.add_argument("--traces", nargs="+", default=list(TRACES), choices=list(TRACES))
+    parser.add_argument("--out", type=Path, default=ROWS)
+    parser.add_argument("--document", action="store_true", help="only write data/exhaustion.csv into docs/strategy.md")
     options = parser.parse_args()
-    names, prices = options.environments, read_prices()
+    if options.document:
+        document = places.checkout() / "docs/strategy.md"
+        document.write_text(filled(document, "exhaustion", table(pd.read_csv(places.checkout() / ROWS))))
+        return
+    names, prices, host = options.environments, read_prices(), host_name(host_facts())
     profiles = {name: read_profile({"eks": "eks-karpenter"}.get(name, name)) for name in names}
-    print("| trace | objective | place | exhaustion | advised | USD of exhaustion | USD | s of exhaustion | s |")
-    print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
+    rows = pd.read_csv(options.out) if options.out.exists() else pd.DataFrame(columns=_KEY)
+    options.out.parent.mkdir(parents=True, exist_ok=True)
     with executor(None) as pool:
-        for trace in options.traces:
-            demand = demand_by_minute(TRACES[trace]())
-            tried = strategies(names, profiles, demand, options.settings, sizes={"cpu_cores": 0.3})
-            for objective in OBJECTIVES:
-                question = Question(demand, objective, profiles, prices)
-                begun_s = time.perf_counter()
-                found = search(question, tried, pool)
-                searched_s = time.perf_counter()
-                everything = exhaustive(question, tried, pool)
-                took_s = (time.perf_counter() - searched_s, searched_s - begun_s)
-                for place in PLACES:
-                    both = [[each for each in some if each.place == place] for some in (everything, found)]
-                    if all(both):
-                        best = [preferred(objective, some)[0] for some in both]
-                        cells = [
-                            *(one.strategy.name for one in best),
-                            *(f"{one.figures.usd_per_month:.2f}" for one in best),
-                        ]
-                        met = ["" if objective.interval(one.runs)[1] <= 0 else " (not surely)" for one in best]
-                        cells[:2] = [f"{name}{doubt}" for name, doubt in zip(cells[:2], met, strict=True)]
-                        asked = ", ".join(f"{k} {v:g}" for k, v in vars(objective).items() if v and k != "error_budget")
-                        times = [f"{each_s:.1f}" for each_s in took_s]
-                        print(f"| {' | '.join([trace, asked, place, *cells, *times])} |", flush=True)
+        minute = Question(Demand(np.ones(60)), Objective(p95_s=1.0), profiles, prices)
+        both_ways(minute, strategies(names, profiles, minute.demand, 10, sizes=SIZES), pool)  # compiles the twin
+        for trace, asked in questions():
+            done = ((rows["trace"] == trace) & (rows["objective"] == in_words(asked))).any()
+            if trace not in options.traces or done:
+                continue
+            demand = Demand(np.repeat(TRACES[trace](), 60))
+            tried = strategies(names, profiles, demand, options.settings, sizes=SIZES)
+            question = Question(demand, Objective(**asked), profiles, prices)
+            found = [
+                {"trace": trace, "objective": in_words(asked), **row, "host": host}
+                for row in both_ways(question, tried, pool)
+            ]
+            rows = pd.concat([rows, pd.DataFrame(found)], ignore_index=True)
+            rows.to_csv(options.out, index=False, float_format="%.6g")
+            wrong = sum(not is_right(row) for row in found)
+            took = f"{found[0]['exhaustion_s']:.0f} s, {found[0]['search_s']:.0f} s"
+            print(f"{trace}, {in_words(asked)}: {wrong} of {len(found)} answers wrong; {took}", flush=True)
+    print(table(rows))
 
 
 if __name__ == "__main__":

@@ -7,9 +7,12 @@ from __future__ import annotations
 import csv
 import gzip
 import hashlib
+import io
 import math
 import zlib
 from array import array
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -25,6 +28,9 @@ from mlscale.loadgen.shapes import Floats
 from mlscale.runs import load_run
 from mlscale.runs.schedule import MAX_RATE_RPS, SCHEDULE, ClosedLoop, OpenLoop, Trace
 
+# Of reading a trace: called with what happens and the share of the file that was read.
+Reading = Callable[[str, float], None]
+_ROWS_A_CALL: Final = 100_000
 _MAX_JSON_BYTES: Final = 64 * 2**20
 # The last two are of the Azure LLM inference traces, and say how long a language model works on an answer.
 _COLUMNS: Final = ("TIMESTAMP", "time_s", "rate_rps", "ContextTokens", "GeneratedTokens")
@@ -37,13 +43,19 @@ def is_csv(file: Path) -> bool:
 
 
 def read_schedule(
-    path: Path | str, *, duration_s: float | None = None, speed: float = 1.0, keep: float = 1.0
+    path: Path | str,
+    *,
+    duration_s: float | None = None,
+    speed: float = 1.0,
+    keep: float = 1.0,
+    progress: Reading | None = None,
 ) -> ClosedLoop | OpenLoop:
     """Read a schedule: ``*.csv``, ``*.csv.gz`` or a monitoring system's export is a recorded trace, a folder a run that
     had it, anything else JSON.
 
     A trace's path is relative to the schedule; its absolute path and sha256 are filled in. For a trace: ``duration_s``
-    is how much of it to send (None: all), ``speed`` and ``keep`` as in `mlscale.runs.schedule.Trace`.
+    is how much of it to send (None: all), ``speed`` and ``keep`` as in `mlscale.runs.schedule.Trace`; ``progress`` is
+    called while it is read.
 
     Raises:
         MlscaleError: unreadable or malformed; names the field, or the trace's file and line.
@@ -53,7 +65,7 @@ def read_schedule(
         text = b"" if is_csv(file) else _json_text(file)
         if is_csv(file) or is_export(text):
             trace = Trace(file=str(file.absolute()), speed=speed, keep=keep)
-            return _trace_schedule(trace, duration_s, file)
+            return _trace_schedule(trace, duration_s, file, progress)
         schedule = SCHEDULE.validate_json(text)
     except IsADirectoryError:
         return load_run(file, allow_incomplete=True).info.schedule
@@ -65,7 +77,7 @@ def read_schedule(
         raise invalid_schedule(error, str(file)) from error
     if isinstance(schedule, OpenLoop) and isinstance(schedule.rate, Trace):
         trace = schedule.rate.model_copy(update={"file": str(file.absolute().parent / schedule.rate.file)})
-        return schedule.model_copy(update={"rate": _trace_schedule(trace, schedule.duration_s, file).rate})
+        return schedule.model_copy(update={"rate": _trace_schedule(trace, schedule.duration_s, file, progress).rate})
     return schedule
 
 
@@ -82,8 +94,8 @@ def invalid_schedule(error: ValidationError, where: str) -> MlscaleError:
     return MlscaleError(first_invalid(error, "the schedule"), where, "fix that field")
 
 
-def _trace_schedule(trace: Trace, duration_s: float | None, source: Path) -> OpenLoop:
-    recording = read_recording(trace)
+def _trace_schedule(trace: Trace, duration_s: float | None, source: Path, progress: Reading | None) -> OpenLoop:
+    recording = read_recording(trace, progress)
     if recording.rates_rps is not None and recording.rates_rps.max() * trace.keep > MAX_RATE_RPS:
         raise MlscaleError(f"a rate above {MAX_RATE_RPS:,.0f} requests/s can't be sent", str(source), "lower the rates")
     length_s = recording.natural_end_s / trace.speed if duration_s is None else duration_s
@@ -119,7 +131,7 @@ class Recording:
         return last + (last - float(self.times_s[-2]) if len(self.times_s) > 1 else 1.0)
 
 
-def read_recording(trace: Trace) -> Recording:
+def read_recording(trace: Trace, progress: Reading | None = None) -> Recording:
     """Read the trace's file (times as in the file, ``speed`` and ``keep`` not applied).
 
     Raises:
@@ -133,7 +145,7 @@ def read_recording(trace: Trace) -> Recording:
             is_json = binary.read(1) == b"{"
             binary.seek(0)
             digest = hashlib.file_digest(binary, "sha256").hexdigest()
-        recording = _from_export(path, digest) if is_json else _from_csv(path, digest)
+        recording = _from_export(path, digest) if is_json else _from_csv(path, digest, progress)
     except (UnicodeDecodeError, csv.Error, EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise MlscaleError(f"the trace is not CSV text: {error}", str(path), _REMEDY) from error
     except (OSError, ValueError) as error:  # ValueError: a name with a null character
@@ -166,13 +178,19 @@ class _RowError(Exception):
     """What is wrong with a row, and the remedy. The reader of the file adds the line's number."""
 
 
-def _from_csv(path: Path, digest: str) -> Recording:
-    open_text = gzip.open if path.suffix.lower() == ".gz" else open
-    with open_text(path, "rt", newline="", encoding="utf-8-sig") as file:
-        return _rows(path, digest, file)
+def _from_csv(path: Path, digest: str, progress: Reading | None) -> Recording:
+    size = path.stat().st_size
+    is_packed = path.suffix.lower() == ".gz"
+    with (
+        path.open("rb") as stored,
+        gzip.open(stored) if is_packed else nullcontext(stored) as plain,
+        io.TextIOWrapper(plain, newline="", encoding="utf-8-sig") as file,
+    ):
+        told = None if progress is None else lambda: progress(f"reading {path.name}", stored.tell() / size)
+        return _rows(path, digest, file, told)
 
 
-def _rows(path: Path, digest: str, file: TextIO) -> Recording:
+def _rows(path: Path, digest: str, file: TextIO, told: Callable[[], None] | None) -> Recording:
     rows = csv.reader(file)
     header = [name.strip() for name in next(rows, [])]
     if not {"TIMESTAMP", "time_s"} & set(header):
@@ -200,6 +218,8 @@ def _rows(path: Path, digest: str, file: TextIO) -> Recording:
                 raise _RowError("the time is not after the line before", remedy)
             times.append(time_s)
             before = time_s
+            if told is not None and len(times) % _ROWS_A_CALL == 0:
+                told()
     except _RowError as error:
         what, remedy = error.args
         raise MlscaleError(what, f"{path}, line {rows.line_num}", remedy) from error

@@ -49,6 +49,18 @@ def test_a_compressed_trace_is_the_same(tmp_path: Path) -> None:
         read_schedule(file)
 
 
+@pytest.mark.parametrize("name", ["long.csv", "long.csv.gz"])
+def test_reading_a_long_trace_shows_how_far_it_is(tmp_path: Path, name: str) -> None:
+    text = "time_s\n" + "".join(f"{number / 8}\n" for number in range(350_000))
+    file = tmp_path / name
+    file.write_bytes(gzip.compress(text.encode()) if name.endswith(".gz") else text.encode())
+    told: list[tuple[str, float]] = []
+    read_schedule(file, progress=lambda what, share: told.append((what, share)))
+    whats, shares = zip(*told, strict=True)
+    assert set(whats) == {f"reading {name}"}
+    assert shares == pytest.approx([number / 3.5 for number in (1, 2, 3)], abs=0.05)
+
+
 def test_the_formats_are_documented() -> None:
     table = DOCUMENTED.partition("## Formats of traffic")[2].partition("\n## ")[0]
     for words in (

@@ -171,7 +171,7 @@ def advise(schedule: OpenLoop | ClosedLoop, objective: Objective, options: Advis
     chosen = options or AdviseOptions()
     if not chosen.environments:
         raise MlscaleError("no environment is named", "--environments", "name at least one, such as k3s")
-    demand = demand_of(schedule)
+    demand = demand_of(schedule, chosen.progress)
     if chosen.burst > 1 and not demand.is_assumed:
         raise MlscaleError("it is known when each request comes", "--set burst=", "leave it out, or give rates")
     demand = replace(demand, burst=chosen.burst)

@@ -83,7 +83,7 @@ def read_line(which: str, schedule: Path | None = None, progress: Progress = no_
         row, record = rows[int(number) - 2], json.loads((table.parent / "advice.json").read_bytes())
         profile = read_profile(table.parent / "profiles" / f"{row['environment']}.json")
         question = Question(
-            demand_of(read_schedule(schedule or table.parent / "schedule.json")),
+            demand_of(read_schedule(schedule or table.parent / "schedule.json", progress=progress), progress),
             Objective(**record["objective"]),
             {row["environment"]: profile},
             Prices(**record["prices"]),

@@ -80,7 +80,7 @@ def advise(
     objective = Objective(p95, mean, sigma, error_budget, max_usd_per_month, p50, p90, p99)
     with Shown() as progress:
         options = AdviseOptions(**chosen, profiles=profile or (), today=today or (), progress=progress)
-        advice = advise(read_schedule(trace), objective, options)
+        advice = advise(read_schedule(trace, progress=progress), objective, options)
     write_advice(advice, out)
     write_page(advice, out, trace.name)
     table = strategy_table(advice)

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mlscale.errors import MlscaleError
-from mlscale.loadgen.schedule_files import Recording, read_recording
+from mlscale.loadgen.schedule_files import Reading, Recording, read_recording
 from mlscale.loadgen.schedules import intended_times
 from mlscale.runs.schedule import (
     ClosedLoop,
@@ -199,8 +199,8 @@ class Demand:
 _BURSTS, _COPIES = 21, 22
 
 
-def demand_of(schedule: ClosedLoop | OpenLoop) -> Demand:
-    """The traffic of a schedule.
+def demand_of(schedule: ClosedLoop | OpenLoop, progress: Reading | None = None) -> Demand:
+    """The traffic of a schedule; ``progress`` is called while a trace is read.
 
     Raises:
         MlscaleError: a closed loop, whose requests depend on the answers; too long; no requests; an invalid trace.
@@ -213,7 +213,7 @@ def demand_of(schedule: ClosedLoop | OpenLoop) -> Demand:
     if schedule.duration_s > DAYS_MOST * _DAY_S:
         days = schedule.duration_s / _DAY_S
         raise MlscaleError(f"it lasts {days:.1f} days", "trace", f"give {DAYS_MOST:g} days or less")
-    recording = read_recording(schedule.rate) if isinstance(schedule.rate, Trace) else None
+    recording = read_recording(schedule.rate, progress) if isinstance(schedule.rate, Trace) else None
     recorded_s = None
     if recording is not None and recording.rates_rps is None:
         recorded_s = np.concatenate(list(intended_times(schedule, 0, recording=recording)))

@@ -39,6 +39,8 @@ _NEARLY: Final = 1.0
 _COST_ERROR: Final = 0.1
 # What misses or meets the objective by less does so by chance.
 _CHANCE: Final = 0.1
+# Of constant numbers of replicas, all are simulated if these have so many requests together at most.
+_MANY: Final = 50_000_000
 # Seeds of what is advised, and of so many settings at most that may be.
 SEEDS: Final = 5
 _REPEATED: Final = 10
@@ -77,8 +79,9 @@ def search(question: Question, strategies: Sequence[Strategy], executor: Executo
     constant = [each for each in every if each.strategy.is_constant]
     # Compiles the twin, if nobody has yet, before several workers do.
     run_trial(trial_of(question, constant[0].strategy, [Window(0, 1, 1.0)]))
-    final = repeated(question, over_all(question, constant, executor), executor)
-    left, pruned = _bounded(question, [each for each in every if not each.strategy.is_constant], final)
+    simulated, others = _constants(question, constant, executor)
+    final = repeated(question, simulated, executor)
+    left, pruned = _bounded(question, [*others, *(each for each in every if not each.strategy.is_constant)], final)
     frequent = [each for each in left if question.profiles[each.strategy.environment].scales_by in _FREQUENT]
     numbers = {key: number for number, key in enumerate(dict.fromkeys(id(each.strategy) for each in frequent))}
     later = [] if _is_short(question) else [each for each in frequent if numbers[id(each.strategy)] % _PILOTS]
@@ -106,6 +109,51 @@ def search(question: Question, strategies: Sequence[Strategy], executor: Executo
 def over_all(question: Question, candidates: Sequence[Candidate], executor: Executor) -> list[Candidate]:
     """With figures over the whole trace."""
     return _simulated(question, candidates, [question.whole], executor)
+
+
+def _constants(
+    question: Question, candidates: Sequence[Candidate], executor: Executor
+) -> tuple[list[Candidate], list[Candidate]]:
+    """Constant numbers of replicas over the whole trace, and the others, which were not simulated.
+
+    Where all of them would be too much (`_MANY`), the fewest replicas that may meet the objective are found by halving,
+    as more are never slower; simulated are also the next two, and all that cost no more than these.
+    """
+    if question.demand.requests * len({id(each.strategy) for each in candidates}) <= _MANY:
+        return over_all(question, candidates, executor), []
+    in_time = replace(question.objective, max_usd_per_month=None)
+    groups: dict[str, dict[int, list[Candidate]]] = {}
+    for each in candidates:
+        number = each.strategy.most_replicas
+        groups.setdefault(repr(each.strategy.constant(1)), {}).setdefault(number, []).append(each)
+    numbers = {name: sorted(group) for name, group in groups.items()}
+    found: dict[tuple[int, Place], Candidate] = {}
+
+    def simulate(chosen: dict[str, list[int]]) -> None:
+        some = [each for name, some in chosen.items() for number in some for each in groups[name][number]]
+        whole = over_all(question, [each for each in some if each.key not in found], executor)
+        found.update({each.key: each for each in whole})
+
+    simulate({name: some[-1:] for name, some in numbers.items()})
+    ends = {name: (0, len(some) - 1) for name, some in numbers.items()}
+    while middles := {name: (low + high) // 2 for name, (low, high) in ends.items() if low < high}:
+        simulate({name: [numbers[name][middle]] for name, middle in middles.items()})
+        for name, middle in middles.items():
+            figures = found[groups[name][numbers[name][middle]][0].key].figures
+            low, high = ends[name]
+            ends[name] = (low, middle) if in_time.margin(figures) <= _CHANCE else (middle + 1, high)
+    chosen: dict[str, list[int]] = {}
+    for name, (first, _) in ends.items():
+        enough = numbers[name][first:]
+        simulated = [*found.values()]
+        usd = {
+            number: {each.place: _bound(question, each, simulated).usd_per_month for each in groups[name][number]}
+            for number in enough
+        }
+        most = usd[enough[:3][-1]]
+        chosen[name] = [number for number in enough if any(usd[number][place] <= TIE * most[place] for place in most)]
+    simulate(chosen)
+    return [*found.values()], [each for each in candidates if each.key not in found]
 
 
 def repeated(question: Question, final: Sequence[Candidate], executor: Executor) -> list[Candidate]:

@@ -4,6 +4,7 @@ between two answers."""
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import replace
@@ -77,6 +78,33 @@ def test_exhaustion_finds_nothing_that_is_much_cheaper(demand: Demand, objective
         )
         assert objective.interval(advised.runs)[1] <= max(0.0, 1.05 * objective.interval(exhaustive.runs)[1])
         assert advised.figures.usd_per_month <= 1.05 * exhaustive.figures.usd_per_month, place
+
+
+@pytest.mark.parametrize(
+    "objective",
+    [
+        Objective(p95_s=1.0),
+        Objective(p95_s=0.2),
+        Objective(mean_s=0.2),
+        Objective(mean_s=0.2, max_usd_per_month=10.0),
+        Objective(sigma_s=0.01),
+    ],
+)
+@pytest.mark.parametrize("demand", [WAVES, NOISE], ids=["waves", "noise"])
+def test_a_long_trace_has_the_same_answer_without_every_constant_number(
+    demand: Demand, objective: Objective, pool: Executor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, some = question(demand, objective), tried(demand, 80)
+    found = []
+    for many in (math.inf, 0):
+        monkeypatch.setattr("mlscale_twin.strategy.search._MANY", many)
+        found.append(search(asked, some, pool))
+    assert {each.key for each in found[0]} == {each.key for each in found[1]}
+    all_, few = (sum(each.strategy.is_constant and each.stage == "whole trace" for each in one) for one in found)
+    assert few < all_
+    for place in PLACES:
+        one, other = (preferred(objective, [each for each in some_ if each.place == place])[0] for some_ in found)
+        assert one == other, place
 
 
 def advised_of(asked: Question, some: Sequence[Strategy], pool: Executor) -> dict[str, Candidate]:
