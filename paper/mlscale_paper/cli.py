@@ -67,7 +67,7 @@ def validate(
 def claims(
     draws: Annotated[int, typer.Option(min=16, help="simulated runs of each side")] = 128,
 ) -> None:
-    """The twin's verdict on the paper's claims, and which numbers it depends on, for notebook 07 (some minutes).
+    """The twin's verdict on the paper's claims, and which numbers it depends on, for notebook 07b (some minutes).
 
     Example: mlscale experiment claims --draws 20
     """

@@ -153,7 +153,10 @@ def _constants(
         most = usd[enough[:3][-1]]
         chosen[name] = [number for number in enough if any(usd[number][place] <= TIE * most[place] for place in most)]
     simulate(chosen)
-    return [*found.values()], [each for each in candidates if each.key not in found]
+    # In the order given: of settings alike in cost and slow requests, the first is preferred.
+    return [found[each.key] for each in candidates if each.key in found], [
+        each for each in candidates if each.key not in found
+    ]
 
 
 def repeated(question: Question, final: Sequence[Candidate], executor: Executor) -> list[Candidate]:
