@@ -4,12 +4,22 @@ the same seed gives the same plan."""
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Final
+from typing import Any, Final
 
 from mlscale.runs import ClosedLoop, MlscaleError, OpenLoop, Staircase
 from mlscale.runs.schedule import ClosedStage, Step
 from mlscale_experiment import plan as blocks_of
-from mlscale_experiment.plan import IDLE_S, ORDERS, SETTLED_S, PlannedRun, baseline_s, orders, quick_plan, run_folder
+from mlscale_experiment.plan import (
+    AS_HPA_IS_SHIPPED,
+    IDLE_S,
+    ORDERS,
+    SETTLED_S,
+    PlannedRun,
+    baseline_s,
+    orders,
+    quick_plan,
+    run_folder,
+)
 from mlscale_experiment.protocol import Protocol
 from mlscale_paper.variants import (
     BLOCK_CELLS,
@@ -25,7 +35,7 @@ from mlscale_paper.variants import (
     HeldOut,
 )
 
-REHEARSAL_BLOCKS: Final = 3
+REHEARSAL_BLOCKS: Final = 6
 HOLDOUT_BLOCKS: Final = 4
 # How long each of its schedules is watched from the first change of load, s: Ray Serve's second replica takes 50 s.
 HOLDOUT_HORIZON_S: Final = 100.0
@@ -109,7 +119,6 @@ def _rehearsed(
     quick: bool,
 ) -> PlannedRun:
     name = "k3s" if boot == NO_MACHINES else environment
-    frozen = {**protocol.sizes, **protocol.matched.get("k3s", {})}
     return PlannedRun(
         cell="rehearsal",
         label=f"rehearsal/{boot.variant.name}",
@@ -119,7 +128,7 @@ def _rehearsed(
         environment=name,
         arm="matched",
         connections="fresh",
-        scaling={**frozen, **boot.variant.scaling},
+        scaling={**_like_eks(protocol), **boot.variant.scaling},
         aa_label=None,
         predecessor=predecessor,
         schedule=protocol.quick_schedule() if quick else _step(boot, protocol, baseline_s(protocol, seed, block)),
@@ -127,6 +136,11 @@ def _rehearsed(
         seed=seed,
         folder=run_folder("rehearsal", boot.variant.name, block, position, name),
     )
+
+
+def _like_eks(protocol: Protocol) -> dict[str, Any]:
+    """Kubernetes' frozen settings at the sync period that EKS has and nobody can change there."""
+    return {**protocol.sizes, **protocol.matched.get("k3s", {}), **AS_HPA_IS_SHIPPED}
 
 
 def _held_out(environments: Sequence[str], protocol: Protocol, seed: int) -> Iterator[PlannedRun]:
@@ -145,7 +159,7 @@ def _held_out(environments: Sequence[str], protocol: Protocol, seed: int) -> Ite
                 environment = JUDGED[place]
                 if environment not in environments:
                     continue
-                arm = protocol.matched.get("k3s" if environment in REHEARSED else environment, {})
+                arm = _like_eks(protocol) if environment in REHEARSED else protocol.matched.get(environment, {})
                 yield PlannedRun(
                     cell="holdout",
                     label=f"holdout/{variant}",

@@ -33,7 +33,7 @@ CONTAINER: Final = (
 BLOCK_CELLS: Final = (
     *plan.CELLS,
     Cell(name="partition", stream=8, variants=PARTITION, blocks=3, named=True),
-    Cell(name="container", stream=3, variants=CONTAINER, blocks=1, named=True),
+    Cell(name="container", stream=3, variants=CONTAINER, blocks=3, named=True),
 )
 # Those of `mlscale experiment run`, in the order in which they are measured; advice has a command of its own.
 CELLS: Final = (*(cell.name for cell in BLOCK_CELLS), "rehearsal", "holdout")

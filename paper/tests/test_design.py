@@ -114,7 +114,7 @@ def test_the_open_cell_is_the_open_loop_twin(protocol: Protocol) -> None:
 def test_container_is_of_those_that_scale_containers(protocol: Protocol) -> None:
     planned = plan([*TWO, "k3s"], ["container", "core"], 2, protocol)
     extra = [run for run in planned if run.cell == "container"]
-    assert [(run.environment, run.variant) for run in extra] == [("k3s", variant.name) for variant in CONTAINER]
+    assert [(run.environment, run.variant) for run in extra] == [("k3s", variant.name) for variant in CONTAINER] * 3
     assert {(run.aa_label, run.predecessor, run.block) for run in extra} == {(None, None, 1)}
     assert [run for run in planned if run.cell == "core"] == plan([*TWO, "k3s"], ["core"], 2, protocol)
     assert all(run.cell == "core" for run in plan(TWO, ["container", "core"], 2, protocol))
@@ -204,10 +204,10 @@ def test_some_environments_of_the_hold_out_are_a_part_of_the_same_plan(protocol:
 def test_sensitivity_changes_one_factor_at_a_time(protocol: Protocol) -> None:
     planned = plan(THREE, ["sensitivity"], 8, protocol)
     each = sum(len(variant.environments) or len(THREE) for variant in SENSITIVITY)
-    assert len(planned) == each * 3
+    assert len(planned) == each * 4
     assert all(run.aa_label is None for run in planned)
-    assert {run.environment for run in planned if run.variant == "sync-5s"} == {"k3s"}
-    assert {run.environment for run in planned if run.variant == "constant-backoff"} == {"rayserve"}
+    assert {run.environment for run in planned if run.variant == "sync-15s"} == {"k3s"}
+    assert {run.environment for run in planned if run.variant == "default-backoff"} == {"rayserve"}
     for run in planned:
         factors = [
             run.arm != "matched",

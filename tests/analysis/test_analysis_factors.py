@@ -27,12 +27,12 @@ def row(variant: str, block: int, mean_s: float, **changes: object) -> dict[str,
 def test_a_factor_is_set_against_the_reference_of_its_own_block() -> None:
     blocks = {1: 0.2, 2: 0.4, 3: 0.3}
     rows = [row("reference", block, mean_s) for block, mean_s in blocks.items()]
-    rows += [row("sync-5s", block, factor * blocks[block]) for block, factor in {1: 0.5, 2: 0.6, 3: 0.7}.items()]
-    rows += [row("sync-5s", 1, 9.0, attempt=1), row("sync-5s", 2, 9.0, attempt=0, valid=False)]
+    rows += [row("sync-15s", block, factor * blocks[block]) for block, factor in {1: 0.5, 2: 0.6, 3: 0.7}.items()]
+    rows += [row("sync-15s", 1, 9.0, attempt=1), row("sync-15s", 2, 9.0, attempt=0, valid=False)]
     rows += [row("reference", 1, 9.0, cell="core")]
     found = factor_effects(pd.DataFrame(rows)).set_index("figure")
     mean = found.loc["mean response"]
-    assert (mean["environment"], mean["factor"], mean["blocks"]) == ("k3s", "sync-5s", 3)
+    assert (mean["environment"], mean["factor"], mean["blocks"]) == ("k3s", "sync-15s", 3)
     assert mean["ratio"] == pytest.approx((0.5 * 0.6 * 0.7) ** (1 / 3))
     assert mean["low"] < 0.5 < mean["ratio"] < 0.7 < mean["high"]
     assert found.loc["CPU per right answer", "ratio"] == pytest.approx(1.0)

@@ -27,6 +27,7 @@ SECONDS = {
 MINUTES = {
     "advise": "--traces spikes",
     "advise_exhaustion": "--traces flat --settings 30",
+    "control_loops": "--rounds 1 --out {tmp}",
     "host_speed": "--environments k3s --draws 1",
     "machines": "--counts 0 1 --seconds 1",
     "overhead": "--rounds 1",

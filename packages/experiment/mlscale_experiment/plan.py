@@ -39,6 +39,13 @@ class Variant(BaseModel):
 
 CORE: Final = Variant(name="core")
 SHIPPED: Final = Variant(name="shipped", arm="shipped")
+# Kubernetes' HPA at the sync period that it is shipped with, averaging for as long as a look and a delay take
+# elsewhere.
+AS_HPA_IS_SHIPPED: Final[Mapping[str, Any]] = {
+    "sync_period_s": 15.0,
+    "metric_window_s": 1.6,
+    "upscale_stabilisation_s": 0,
+}
 # The factors of the cell ``sensitivity``, after core's own settings as their reference; the window of m_t is a further
 # factor, and needs no runs of its own.
 SENSITIVITY: Final = (
@@ -47,11 +54,11 @@ SENSITIVITY: Final = (
     Variant(name="kept-connections", connections="kept"),
     Variant(name="period-10ms", scaling={"cpu_period_s": 0.01}),
     Variant(
-        name="constant-backoff",
-        scaling={"backoff_multiplier": 1.0, "max_backoff_s": 0.025},
+        name="default-backoff",
+        scaling={"backoff_multiplier": 2.0, "max_backoff_s": 0.5},
         environments=("rayserve",),
     ),
-    Variant(name="sync-5s", scaling={"sync_period_s": 5}, environments=("k3s",)),
+    Variant(name="sync-15s", scaling=AS_HPA_IS_SHIPPED, environments=("k3s",)),
     Variant(name="probe-10s", scaling={"readiness_period_s": 10}, environments=("k3s",)),
 )
 
@@ -93,7 +100,7 @@ CELLS: Final = (
     Cell(name="core", stream=0, doubled=True, idle_s=IDLE_S),
     Cell(name="shipped", stream=7, variants=(SHIPPED,), blocks=6, idle_s=IDLE_S),
     Cell(name="open", stream=1, blocks=6, loop="open"),
-    Cell(name="sensitivity", stream=2, variants=SENSITIVITY, blocks=3, named=True),
+    Cell(name="sensitivity", stream=2, variants=SENSITIVITY, blocks=4, named=True),
     Cell(name=WAKE_UPS, stream=9, variants=ZERO, blocks=3, named=True, loop="zero"),
 )
 QUICK_BLOCKS: Final = 1
