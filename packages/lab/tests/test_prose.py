@@ -57,7 +57,8 @@ def test_a_gap_longer_than_it_is_kept_wakes_it_up_in_the_twin_as_well() -> None:
     gaps_s = sent_s[1:] - np.maximum.accumulate(done_s)[:-1]
     waited = (done_s - sent_s)[1:] > 5
     alone = gaps_s > 0
-    assert np.mean(waited[alone] == (gaps_s[alone] > keep_s)) > 0.98
+    # Ray may miss a request of 0.1 s between two of its looks: the replica is then removed as if it had not come.
+    assert np.mean(waited[alone] == (gaps_s[alone] > keep_s)) > 0.96
     assert np.mean(gaps_s[alone] > keep_s) == pytest.approx(exp(-keep_s / every_s), abs=0.08)
 
 

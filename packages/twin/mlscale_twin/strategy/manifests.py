@@ -384,7 +384,8 @@ def _serve(document: _Fields, found: Found) -> None:
             "autoscaling_config", "is missing, and num_replicas too: what the code says is not known"
         )
     known = environments.get("rayserve").settings.model_fields
-    for fields in (auto, deployment):
+    router = deployment.one("request_router_config")
+    for fields in (auto, router, deployment):
         found.settings |= {
             name: fields.pop(name) for name in list(fields) if name in known and fields[name] is not None
         }
@@ -393,6 +394,7 @@ def _serve(document: _Fields, found: Found) -> None:
         found.settings["cpu_cores"] = resources.number("num_cpus")
     resources.ends("memory", "runtime_env", "object_store_memory")
     auto.ends(*(name for name in auto if auto[name] is None), "initial_replicas")
+    router.ends(*(name for name in router if router[name] is None))
     deployment.ends("name", "user_config", "logging_config", "placement_group_bundles", "placement_group_strategy")
     found.notes += [
         f"{each.at(name)} is ignored" for each in (auto, deployment, resources) for name in each if name != "name"

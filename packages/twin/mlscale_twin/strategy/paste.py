@@ -94,6 +94,9 @@ def _rayserve(strategy: Strategy, day: list[FromClock]) -> dict[str, str]:
         "name": "app",
         "max_ongoing_requests": scaling["max_ongoing_requests"],
         "max_queued_requests": scaling["max_queued_requests"],
+        "request_router_config": {
+            name: scaling[name] for name in ("initial_backoff_s", "backoff_multiplier", "max_backoff_s")
+        },
         "ray_actor_options": {"num_cpus": scaling["cpu_cores"]},
         "autoscaling_config": auto,
     }
